@@ -1,0 +1,58 @@
+#include "runtime/base/error.h"
+
+#include <system_error>
+
+namespace cairn {
+
+const char* ErrorKindName(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kUsage:
+      return "usage";
+    case ErrorKind::kConfig:
+      return "config";
+    case ErrorKind::kData:
+      return "data";
+    case ErrorKind::kCheckpoint:
+      return "checkpoint";
+    case ErrorKind::kIo:
+      return "io";
+    case ErrorKind::kCommunication:
+      return "communication";
+    case ErrorKind::kDevice:
+      return "device";
+    case ErrorKind::kOutOfMemory:
+      return "out of memory";
+    case ErrorKind::kInterrupted:
+      return "interrupted";
+    case ErrorKind::kInternal:
+      return "internal";
+  }
+  return "internal";
+}
+
+Error::Error(ErrorKind kind, std::string where, std::string message)
+    : kind_(kind),
+      where_(std::move(where)),
+      message_(std::move(message)),
+      what_(where_.empty() ? message_ : where_ + ": " + message_) {}
+
+ExitStatus Error::exit_status() const {
+  switch (kind_) {
+    case ErrorKind::kUsage:
+    case ErrorKind::kConfig:
+      return kExitUsage;
+    case ErrorKind::kInterrupted:
+      return kExitInterrupted;
+    default:
+      return kExitRunFailed;
+  }
+}
+
+void ThrowErrno(int errno_value, const char* call, const std::string& path) {
+  // std::system_category's text is thread-safe, strerror's is not.
+  throw Error(ErrorKind::kIo, path,
+              fmt::format("{} failed: {}", call,
+                          std::error_code(errno_value, std::system_category()).message()));
+}
+
+}  // namespace cairn
