@@ -1,0 +1,45 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "parallel/communicator.h"
+
+namespace cairn {
+
+/// MPI_Init_thread ... MPI_Finalize as a scope; one per process, made in `main` and outliving every
+/// communicator. Errors are returned, not fatal (MPI_ERRORS_RETURN).
+class MpiSession {
+ public:
+  /// Throws Error(kCommunication) when MPI does not start or lacks MPI_THREAD_MULTIPLE.
+  MpiSession(int* argc, char*** argv);
+  ~MpiSession();
+  MpiSession(const MpiSession&) = delete;
+  MpiSession& operator=(const MpiSession&) = delete;
+
+  /// All ranks.
+  std::unique_ptr<Communicator> World();
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  /// Rank and number of ranks on this host (for device choice and thread counts).
+  int local_rank() const { return local_rank_; }
+  int local_size() const { return local_size_; }
+  /// Ends the job: no MPI_Finalize follows. Does not return.
+  [[noreturn]] void Abort(int exit_status);
+
+ private:
+  int rank_ = 0;
+  int size_ = 1;
+  int local_rank_ = 0;
+  int local_size_ = 1;
+};
+
+/// True when the environment says that an MPI launcher (mpirun, srun) started this process.
+bool LaunchedByMpi();
+
+/// Refuses "singletons": a launcher that promised N ranks (SLURM_NTASKS of a step,
+/// OMPI_COMM_WORLD_SIZE) while MPI formed a world of another size. Throws Error(kUsage) with what
+/// to change.
+void CheckLaunchedWorld(int world_size);
+
+}  // namespace cairn

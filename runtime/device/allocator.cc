@@ -1,0 +1,95 @@
+#include "runtime/device/allocator.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "runtime/base/error.h"
+
+namespace cairn {
+
+const char* MemoryCategoryName(MemoryCategory category) {
+  switch (category) {
+    case MemoryCategory::kParameters:
+      return "parameters";
+    case MemoryCategory::kGradients:
+      return "gradients";
+    case MemoryCategory::kOptimizer:
+      return "optimizer";
+    case MemoryCategory::kActivations:
+      return "activations";
+    case MemoryCategory::kCommunication:
+      return "communication";
+  }
+  return "unknown";
+}
+
+// Four classes an octave: at most a quarter of a block is slack.
+size_t Allocator::SizeClass(size_t bytes) {
+  constexpr size_t kSmallest = 64;
+  if (bytes <= kSmallest) return kSmallest;
+  const size_t step = std::max<size_t>(kSmallest, std::bit_floor(bytes - 1) / 4);
+  return (bytes + step - 1) / step * step;
+}
+
+void* Allocator::Allocate(size_t bytes, MemoryCategory category) {
+  if (bytes == 0) return nullptr;
+  const size_t block = SizeClass(bytes);
+  const auto index = static_cast<size_t>(category);
+  std::lock_guard<std::mutex> lock(mutex_);
+  void* pointer = nullptr;
+  auto cached = free_blocks_.find(block);
+  if (cached != free_blocks_.end() && !cached->second.empty()) {
+    pointer = cached->second.back();
+    cached->second.pop_back();
+  } else {
+    pointer = RawAllocate(block);
+    if (pointer == nullptr && caches()) {
+      std::string held;
+      for (int i = 0; i < kNumMemoryCategories; ++i) {
+        held += fmt::format("{}{} {} MiB", i == 0 ? "" : ", ",
+                            MemoryCategoryName(static_cast<MemoryCategory>(i)),
+                            stats_.current[i] >> 20);
+      }
+      Throw(
+          ErrorKind::kOutOfMemory, "allocator",
+          "{} MiB for {} were refused; in use: {}. Smaller micro_batch_size or seq_length, or more "
+          "ranks (tensor_model_parallel_size, pipeline_model_parallel_size), need less",
+          (bytes + (1 << 20) - 1) >> 20, MemoryCategoryName(category), held);
+    }
+  }
+  const auto counted = static_cast<int64_t>(bytes);
+  stats_.current[index] += counted;
+  stats_.current_total += counted;
+  stats_.peak[index] = std::max(stats_.peak[index], stats_.current[index]);
+  stats_.peak_total = std::max(stats_.peak_total, stats_.current_total);
+  return pointer;
+}
+
+void Allocator::Free(void* pointer, size_t bytes, MemoryCategory category) noexcept {
+  if (bytes == 0) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  stats_.current[static_cast<size_t>(category)] -= static_cast<int64_t>(bytes);
+  stats_.current_total -= static_cast<int64_t>(bytes);
+  if (caches()) free_blocks_[SizeClass(bytes)].push_back(pointer);
+}
+
+MemoryStats Allocator::stats() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return stats_;
+}
+
+void Allocator::ResetPeaks() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  stats_.peak = stats_.current;
+  stats_.peak_total = stats_.current_total;
+}
+
+void Allocator::ReleaseCache() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& [block, pointers] : free_blocks_) {
+    for (void* pointer : pointers) RawFree(pointer, block);
+  }
+  free_blocks_.clear();
+}
+
+}  // namespace cairn

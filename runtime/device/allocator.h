@@ -1,0 +1,67 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace cairn {
+
+/// What memory is held for; peaks are kept for each.
+enum class MemoryCategory : uint8_t {
+  kParameters,
+  kGradients,
+  kOptimizer,
+  kActivations,
+  kCommunication,
+};
+inline constexpr int kNumMemoryCategories = 5;
+
+/// "parameters", "gradients", ...
+const char* MemoryCategoryName(MemoryCategory category);
+
+/// Bytes in use and their high-water marks.
+struct MemoryStats {
+  std::array<int64_t, kNumMemoryCategories> current{};
+  std::array<int64_t, kNumMemoryCategories> peak{};
+  int64_t current_total = 0;
+  int64_t peak_total = 0;
+};
+
+/// Caching allocator of one device: freed blocks are kept by size class and handed out again, since
+/// the first touch of fresh pages (and cudaMalloc) is slow. Thread-safe. Pointers are 64-byte
+/// aligned.
+class Allocator {
+ public:
+  virtual ~Allocator() = default;
+
+  /// Throws Error(kOutOfMemory) with the use by category. `bytes` may be 0 (returns nullptr).
+  void* Allocate(size_t bytes, MemoryCategory category);
+  /// `bytes` and `category` as given to Allocate.
+  void Free(void* pointer, size_t bytes, MemoryCategory category) noexcept;
+
+  MemoryStats stats() const;
+  /// Starts the high-water marks anew from what is in use.
+  void ResetPeaks();
+  /// Returns the cached blocks to the system.
+  void ReleaseCache();
+
+ protected:
+  /// Takes `bytes` from the system, or returns nullptr.
+  virtual void* RawAllocate(size_t bytes) = 0;
+  virtual void RawFree(void* pointer, size_t bytes) noexcept = 0;
+  /// False where memory is only counted (meta).
+  virtual bool caches() const { return true; }
+
+ private:
+  static size_t SizeClass(size_t bytes);
+
+  mutable std::mutex mutex_;
+  MemoryStats stats_;
+  std::map<size_t, std::vector<void*>> free_blocks_;  // by size class
+};
+
+}  // namespace cairn

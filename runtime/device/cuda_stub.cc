@@ -1,0 +1,12 @@
+// Stands in for `cuda/` in a build without CUDA: asking for a GPU is an error, never silence.
+#include "runtime/base/error.h"
+#include "runtime/device/device.h"
+
+namespace cairn {
+
+std::unique_ptr<Device> NewCudaDevice(int index) {
+  Throw(ErrorKind::kDevice, fmt::format("cuda:{}", index),
+        "this build of Cairn has no CUDA backend; use train.device: \"cpu\"");
+}
+
+}  // namespace cairn

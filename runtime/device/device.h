@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "runtime/device/allocator.h"
+#include "runtime/device/stream.h"
+
+namespace cairn {
+
+enum class DeviceKind : uint8_t { kCpu, kCuda, kMeta };
+
+/// "cpu", "cuda", "meta".
+const char* DeviceKindName(DeviceKind kind);
+
+/// One rank's processor: its memory, its streams. Created first and destroyed last; tensors,
+/// communicators and modules point to it.
+class Device {
+ public:
+  virtual ~Device() = default;
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  DeviceKind kind() const { return kind_; }
+  int index() const { return index_; }
+
+  virtual Allocator& allocator() = 0;
+  /// The stream on which every op runs.
+  virtual Stream& compute_stream() = 0;
+  /// A further stream (communication, copies) that runs beside the compute stream.
+  virtual std::unique_ptr<Stream> NewStream(const std::string& name) = 0;
+  /// Copies between any two of this device's and the host's memory, in stream order.
+  virtual void Copy(void* destination, const void* source, size_t bytes, Stream& stream) = 0;
+
+ protected:
+  Device(DeviceKind kind, int index) : kind_(kind), index_(index) {}
+
+ private:
+  DeviceKind kind_;
+  int index_;
+};
+
+/// The device `kind` number `index` of this host. Throws Error(kDevice) when this build or machine
+/// does not have it.
+std::unique_ptr<Device> NewDevice(DeviceKind kind, int index = 0);
+
+std::unique_ptr<Device> NewCpuDevice();
+/// Shapes only: allocations are counted and never made, ops do nothing.
+std::unique_ptr<Device> NewMetaDevice();
+/// Linked from `cuda/` in a build with CUDA, else from a stub that throws.
+std::unique_ptr<Device> NewCudaDevice(int index);
+
+}  // namespace cairn
