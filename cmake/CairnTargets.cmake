@@ -1,6 +1,8 @@
-# cairn_library(NAME [libraries...]): the room in the current folder; its *.cc, and what it stands on.
+# cairn_library(NAME [libraries...]): the room in the current folder; its *.cc (but main.cc), and what
+# it stands on.
 function(cairn_library name)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  list(FILTER sources EXCLUDE REGEX "/main\\.cc$")
   if(sources)
     add_library(${name} STATIC ${sources})
     target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
