@@ -29,6 +29,7 @@ class MainGrad {
 
   /// Inverse loss scale, applied to each addition in exact mode (a power of two).
   void set_factor(double factor) { factor_ = factor; }
+  double factor() const { return factor_; }
 
   // The gradient is complete when every use of the weight has given its part. The forward pass
   // counts uses; `on_complete` is called when the last part of the microbatch being waited for

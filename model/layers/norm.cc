@@ -1,0 +1,17 @@
+#include "model/layers/norm.h"
+
+#include "runtime/ops/norm.h"
+
+namespace cairn {
+
+NormLayer::NormLayer(ParameterRegistry& registry, const std::string& name, int64_t size,
+                     double epsilon)
+    : gamma_(&registry.RowVector(name + ".weight", size, InitSpec::Kind::kOnes)),
+      beta_(&registry.RowVector(name + ".bias", size, InitSpec::Kind::kZeros)),
+      epsilon_(epsilon) {}
+
+Value NormLayer::Forward(ForwardContext& context, const Value& x) {
+  return LayerNorm(context.tape, x, gamma_->weight, beta_->weight, epsilon_);
+}
+
+}  // namespace cairn

@@ -1,0 +1,34 @@
+#include "model/stage.h"
+
+#include <glog/logging.h>
+
+#include "runtime/tensor/elementwise.h"
+
+namespace cairn {
+
+void ModelStage::Begin(std::vector<Microbatch> microbatches, uint64_t seed, uint32_t step,
+                       bool training, double gradient_scale) {
+  CHECK(!microbatches.empty());
+  microbatches_ = std::move(microbatches);
+  seed_ = seed;
+  step_ = step;
+  training_ = training;
+  gradient_scale_ = gradient_scale;
+}
+
+Shape ModelStage::boundary_shape() const {
+  return {parallel_.NumRows(microbatches_.front().num_tokens()), hidden_size_};
+}
+
+Value ModelStage::Forward(Tape& tape, const Value& input, int microbatch) {
+  ForwardContext context{tape, microbatches_[microbatch], seed_, step_, training_};
+  return stage_->Forward(context, input);
+}
+
+Tensor ModelStage::LossGradient(const Tensor& loss) {
+  Tensor gradient = loss.EmptyLike();
+  Fill(gradient, gradient_scale_);
+  return gradient;
+}
+
+}  // namespace cairn

@@ -1,0 +1,142 @@
+#include "optimizer/distributed_optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/ops/adamw.h"
+#include "runtime/ops/reduce.h"
+#include "runtime/tensor/elementwise.h"
+#include "runtime/tensor/exact_sum.h"
+
+namespace cairn {
+
+DistributedOptimizer::DistributedOptimizer(ParameterBuffers& buffers, const Mesh& mesh,
+                                           const AdamWOptions& options)
+    : buffers_(&buffers), mesh_(&mesh), options_(options) {
+  for (Bucket& bucket : buffers.buckets()) {
+    ShardState shard;
+    auto zeros = [&] {
+      return Tensor::Zeros({bucket.shard_size}, DType::kFloat32, buffers.device(),
+                           MemoryCategory::kOptimizer);
+    };
+    shard.main = buffers.options().compute_dtype == DType::kFloat32 ? bucket.ShardOf(bucket.values)
+                                                                    : zeros();
+    shard.exp_avg = zeros();
+    shard.exp_avg_sq = zeros();
+    shard.segments = SegmentsOf(bucket);
+    shards_.push_back(std::move(shard));
+  }
+}
+
+std::vector<DistributedOptimizer::Segment> DistributedOptimizer::SegmentsOf(const Bucket& bucket) {
+  std::vector<Segment> segments;
+  const int64_t shard_end = bucket.shard_begin + bucket.shard_size;
+  for (size_t i = 0; i < bucket.parameters.size(); ++i) {
+    const int64_t start = bucket.offsets[i];
+    const int64_t stop = start + bucket.parameters[i]->shard.local_shape.numel();
+    const int64_t begin = std::max(start, bucket.shard_begin);
+    const int64_t end = std::min(stop, shard_end);
+    if (begin >= end) continue;
+    segments.push_back(
+        {bucket.parameters[i], begin - bucket.shard_begin, begin - start, end - begin});
+  }
+  return segments;
+}
+
+bool DistributedOptimizer::Counts(const Bucket& bucket) const {
+  if (bucket.tp_replicated && mesh_->coordinate().tp != 0) return false;
+  return !bucket.tied_across_stages || mesh_->first_stage();
+}
+
+double DistributedOptimizer::GradNorm() {
+  Device& device = buffers_->device();
+  const bool exact = buffers_->options().exact_gradients;
+  const int64_t width = exact ? ExactScalar::kBins : 1;
+  const Tensor total = Tensor::Zeros({width}, DType::kFloat64, device);
+  for (const Bucket& bucket : buffers_->buckets()) {
+    if (!Counts(bucket)) continue;
+    if (exact) {
+      AddExactSumOfSquares(total, bucket.shard_gradient);
+    } else {
+      AddSumOfSquares(total, bucket.shard_gradient);
+    }
+  }
+  // Without sharding every dp rank holds the whole sum already.
+  Communicator& group = sharded() ? mesh_->world() : mesh_->model();
+  if (group.size() > 1) group.AllReduce(total, ReduceOp::kSum, device.compute_stream());
+  if (total.on_meta()) return 0;
+  const std::vector<double> sums = total.ToHost<double>();
+  double sum = 0;
+  for (auto it = sums.rbegin(); it != sums.rend(); ++it) sum += *it;  // smallest window first
+  return std::sqrt(sum);
+}
+
+StepResult DistributedOptimizer::Step(double learning_rate, double loss_scale) {
+  StepResult result;
+  // Exact sums were unscaled term by term.
+  const double unscale = buffers_->options().exact_gradients ? 1.0 : 1.0 / loss_scale;
+  result.grad_norm = GradNorm() * unscale;
+  result.skipped = !std::isfinite(result.grad_norm);
+  if (result.skipped) return result;
+
+  ++steps_;
+  double factor = unscale;
+  if (options_.clip_grad > 0) {
+    factor *= std::min(1.0, options_.clip_grad / (result.grad_norm + 1e-6));
+  }
+  AdamWStep step;
+  step.lr = static_cast<float>(learning_rate);
+  step.beta1 = static_cast<float>(options_.beta1);
+  step.beta2 = static_cast<float>(options_.beta2);
+  step.epsilon = static_cast<float>(options_.epsilon);
+  step.bias_correction1 =
+      static_cast<float>(1.0 - std::pow(options_.beta1, static_cast<double>(steps_)));
+  step.bias_correction2 =
+      static_cast<float>(1.0 - std::pow(options_.beta2, static_cast<double>(steps_)));
+  step.gradient_factor = static_cast<float>(factor);
+  for (size_t b = 0; b < shards_.size(); ++b) {
+    const Tensor& gradient = buffers_->buckets()[b].shard_gradient;
+    for (const Segment& segment : shards_[b].segments) {
+      auto part = [&](const Tensor& flat) {
+        return flat.Narrow(0, segment.shard_offset, segment.size);
+      };
+      step.weight_decay =
+          segment.parameter->decays ? static_cast<float>(options_.weight_decay) : 0.0f;
+      AdamW(part(shards_[b].main), part(shards_[b].exp_avg), part(shards_[b].exp_avg_sq),
+            part(gradient), step);
+    }
+  }
+  PublishWeights();
+  return result;
+}
+
+void DistributedOptimizer::PublishWeights() {
+  Stream& stream = buffers_->device().compute_stream();
+  for (size_t b = 0; b < shards_.size(); ++b) {
+    Bucket& bucket = buffers_->buckets()[b];
+    const Tensor shard = bucket.ShardOf(bucket.values);
+    if (shard.dtype() != DType::kFloat32) CopyTo(shard, shards_[b].main);
+    if (sharded()) mesh_->dp().AllGather(bucket.values, shard, stream);
+  }
+}
+
+std::vector<StatePiece> DistributedOptimizer::State() {
+  std::vector<StatePiece> pieces;
+  const bool holds_alone = sharded() || mesh_->coordinate().dp == 0;
+  for (size_t b = 0; b < shards_.size(); ++b) {
+    const bool writes = holds_alone && Counts(buffers_->buckets()[b]);
+    for (const Segment& segment : shards_[b].segments) {
+      auto piece = [&](const char* kind, const Tensor& flat) {
+        pieces.push_back({segment.parameter, kind,
+                          flat.Narrow(0, segment.shard_offset, segment.size),
+                          segment.parameter_begin, writes});
+      };
+      piece("weight", shards_[b].main);
+      piece("exp_avg", shards_[b].exp_avg);
+      piece("exp_avg_sq", shards_[b].exp_avg_sq);
+    }
+  }
+  return pieces;
+}
+
+}  // namespace cairn

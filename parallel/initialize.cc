@@ -1,0 +1,70 @@
+#include "parallel/initialize.h"
+
+#include <vector>
+
+#include "runtime/base/cpu_kernel.h"
+#include "runtime/tensor/elementwise.h"
+#include "runtime/tensor/random.h"
+
+namespace cairn {
+namespace {
+
+// FNV-1a: a parameter's sequence of random numbers is named by 63 bits of the hash of its name.
+uint64_t HashName(const std::string& name) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (unsigned char c : name) hash = (hash ^ c) * 0x100000001b3u;
+  return hash;
+}
+
+RandomKey InitKey(uint64_t seed, const std::string& name) {
+  const uint64_t hash = HashName(name);
+  // Sites with the top bit set are initialisation, the others dropout (model/forward_context.h).
+  return {seed, static_cast<uint32_t>(hash), static_cast<uint32_t>(hash >> 32) | 0x80000000u};
+}
+
+// Row-major index of a rectangle's element in the global tensor.
+int64_t GlobalIndex(const Shape& global, const Rectangle& rectangle, int64_t element) {
+  int64_t index = 0;
+  int64_t stride = 1;
+  for (int d = global.rank() - 1; d >= 0; --d) {
+    index += (rectangle.offset[d] + element % rectangle.extent[d]) * stride;
+    element /= rectangle.extent[d];
+    stride *= global[d];
+  }
+  return index;
+}
+
+}  // namespace
+
+void InitializeWeights(const StatePiece& piece, uint64_t seed) {
+  if (piece.data.on_meta()) return;
+  const Parameter& parameter = *piece.parameter;
+  std::vector<float> values(piece.data.numel(), 0.0f);  // padding stays zero
+  std::vector<int64_t> starts;
+  const std::vector<Rectangle> rectangles =
+      parameter.shard.FlatRange(piece.begin, piece.begin + piece.data.numel(), &starts);
+  const RandomKey key = InitKey(seed, parameter.name);
+  for (size_t r = 0; r < rectangles.size(); ++r) {
+    float* out = values.data() + (starts[r] - piece.begin);
+    ParallelFor(rectangles[r].numel(), 1 << 12, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        switch (parameter.init.kind) {
+          case InitSpec::Kind::kZeros:
+            break;
+          case InitSpec::Kind::kOnes:
+            out[i] = 1.0f;
+            break;
+          case InitSpec::Kind::kNormal: {
+            const int64_t index = GlobalIndex(parameter.shard.global_shape, rectangles[r], i);
+            out[i] = static_cast<float>(parameter.init.standard_deviation *
+                                        RandomNormal(key, static_cast<uint64_t>(index)));
+            break;
+          }
+        }
+      }
+    });
+  }
+  CopyTo(piece.data, Tensor::FromHost<float>(values, piece.data.shape(), piece.data.device()));
+}
+
+}  // namespace cairn
