@@ -30,3 +30,31 @@ function(cairn_test folder)
   add_test(NAME ${folder} COMMAND ${program})
   set_tests_properties(${folder} PROPERTIES TIMEOUT 1200)
 endfunction()
+
+# cairn_mpi_test(FOLDER/NAME RANKS n... LIBRARIES libraries...): the program of
+# tests/FOLDER/NAME_testmain.cc and the *_testing.cc beside it, run by mpirun at each number of ranks,
+# and once more with the argument "fail": one rank throws, and the job must end with status 3.
+function(cairn_mpi_test path)
+  cmake_parse_arguments(ARG "" "" "RANKS;LIBRARIES" ${ARGN})
+  # Open MPI's plug-ins are not built for the thread sanitizer, which reports their locks as races.
+  if(CAIRN_SANITIZE MATCHES thread)
+    return()
+  endif()
+  cmake_path(GET path PARENT_PATH folder)
+  file(GLOB helpers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_testing.cc)
+  string(REPLACE "/" "_" program test_${path})
+  add_executable(${program} ${path}_testmain.cc ${helpers})
+  target_link_libraries(${program} PRIVATE ${ARG_LIBRARIES} GTest::gmock GTest::gtest)
+  # More ranks than cores, also as root in a container.
+  set(environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
+      ASAN_OPTIONS=fast_unwind_on_malloc=0
+      LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/parallel/mpi_lsan.supp)
+  set(launch ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none ${MPIEXEC_NUMPROC_FLAG})
+  foreach(ranks IN LISTS ARG_RANKS)
+    add_test(NAME ${path}_${ranks} COMMAND ${launch} ${ranks} $<TARGET_FILE:${program}>)
+    set_tests_properties(${path}_${ranks} PROPERTIES TIMEOUT 300 ENVIRONMENT "${environment}")
+  endforeach()
+  add_test(NAME ${path}_fail COMMAND bash -c "\"$@\"; test $? -eq 3" mpirun
+           ${launch} 3 $<TARGET_FILE:${program}> fail)
+  set_tests_properties(${path}_fail PROPERTIES TIMEOUT 60 ENVIRONMENT "${environment}")
+endfunction()

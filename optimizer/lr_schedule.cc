@@ -22,11 +22,11 @@ double LrSchedule::At(int64_t iteration) const {
     return max_lr * static_cast<double>(iteration) / static_cast<double>(warmup_iters);
   }
   if (style == LrDecayStyle::kConstant) return max_lr;
+  if (iteration > decay_iters) return min_lr;
   if (style == LrDecayStyle::kInverseSquareRoot) {
     const double anchor = static_cast<double>(std::max<int64_t>(warmup_iters, 1));
     return std::max(min_lr, max_lr * std::sqrt(anchor / static_cast<double>(iteration)));
   }
-  if (iteration >= decay_iters) return min_lr;
   const int64_t start = style == LrDecayStyle::kWsd
                             ? std::max(warmup_iters, decay_iters - wsd_decay_iters)
                             : warmup_iters;

@@ -35,8 +35,7 @@ class Communicator {
 
   // Tensors are contiguous; their dtypes and sizes agree over the group.
 
-  /// tensor = reduction of every rank's tensor. kMax for fp32, fp64, int32, int64; kSum for
-  /// floating dtypes and integers.
+  /// tensor = reduction of every rank's tensor, of any dtype. A NaN makes the maximum NaN.
   virtual void AllReduce(const Tensor& tensor, ReduceOp op, Stream& stream) = 0;
   /// output [size * n] = the inputs [n] of ranks 0, 1, ... one after the other. `input` may be this
   /// rank's part of `output`.

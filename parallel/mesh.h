@@ -61,6 +61,9 @@ class Mesh {
 
  private:
   Mesh() = default;
+  // `make` turns the plan of a group into its communicator, collectively in the same order.
+  template <typename MakeGroup>
+  void MakeGroups(const MakeGroup& make);
 
   MeshShape shape_;
   MeshCoordinate coordinate_;

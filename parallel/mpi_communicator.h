@@ -8,7 +8,9 @@
 namespace cairn {
 
 /// MPI_Init_thread ... MPI_Finalize as a scope; one per process, made in `main` and outliving every
-/// communicator. Errors are returned, not fatal (MPI_ERRORS_RETURN).
+/// communicator. Errors are returned, not fatal (MPI_ERRORS_RETURN). An error in flight destroys
+/// communicators and session without waiting for other ranks: `main` catches it while the session
+/// lives, reports it, and calls Abort, which ends them.
 class MpiSession {
  public:
   /// Throws Error(kCommunication) when MPI does not start or lacks MPI_THREAD_MULTIPLE.
@@ -34,7 +36,8 @@ class MpiSession {
   int local_size_ = 1;
 };
 
-/// True when the environment says that an MPI launcher (mpirun, srun) started this process.
+/// True when the environment says that an MPI launcher started this process: mpirun, or srun with
+/// more than one task.
 bool LaunchedByMpi();
 
 /// Refuses "singletons": a launcher that promised N ranks (SLURM_NTASKS of a step,

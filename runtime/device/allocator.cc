@@ -43,6 +43,11 @@ void* Allocator::Allocate(size_t bytes, MemoryCategory category) {
     cached->second.pop_back();
   } else {
     pointer = RawAllocate(block);
+    if (pointer == nullptr && !free_blocks_.empty()) {
+      // Blocks of other sizes may be what is missing.
+      ReleaseCacheLocked();
+      pointer = RawAllocate(block);
+    }
     if (pointer == nullptr && caches()) {
       std::string held;
       for (int i = 0; i < kNumMemoryCategories; ++i) {
@@ -86,6 +91,10 @@ void Allocator::ResetPeaks() {
 
 void Allocator::ReleaseCache() {
   std::lock_guard<std::mutex> lock(mutex_);
+  ReleaseCacheLocked();
+}
+
+void Allocator::ReleaseCacheLocked() {
   for (auto& [block, pointers] : free_blocks_) {
     for (void* pointer : pointers) RawFree(pointer, block);
   }

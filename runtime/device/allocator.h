@@ -58,6 +58,7 @@ class Allocator {
 
  private:
   static size_t SizeClass(size_t bytes);
+  void ReleaseCacheLocked();
 
   mutable std::mutex mutex_;
   MemoryStats stats_;

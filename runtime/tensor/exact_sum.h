@@ -39,10 +39,12 @@ void ExactToFloat(const Tensor& sum, const Tensor& hi, const Tensor& lo);
 class ExactScalar {
  public:
   static constexpr int kBins = 16;
+  /// The pieces in window `bin` are multiples of this.
+  static double Quantum(int bin) { return std::ldexp(1.0, kTopExponent - bin * kBinBits); }
 
   void Add(double x) {
     for (int i = 0; i < kBins; ++i) {
-      const double piece = RoundToQuantum(x, std::ldexp(1.0, kTopExponent - i * kBinBits));
+      const double piece = RoundToQuantum(x, Quantum(i));
       bins_[i] += piece;
       x -= piece;
     }

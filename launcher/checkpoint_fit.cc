@@ -1,0 +1,36 @@
+#include "launcher/checkpoint_fit.h"
+
+#include "runtime/base/error.h"
+
+namespace cairn {
+
+TrainConfig ConfigOf(const Manifest& manifest, const std::string& where) {
+  try {
+    return ParseConfig({where + ": config", manifest.config_text}, {}).config;
+  } catch (const Error& error) {
+    Throw(ErrorKind::kCheckpoint, where, "the config inside the manifest does not parse: {}",
+          error.what());
+  }
+}
+
+void CheckFit(const Manifest& manifest, const TrainConfig& config, const std::string& where) {
+  const TrainConfig saved = ConfigOf(manifest, where);
+  auto same = [&](const char* field, int64_t theirs, int64_t ours) {
+    if (theirs == ours) return;
+    Throw(
+        ErrorKind::kCheckpoint, where,
+        "was saved with model.{} {}, this run has {}; use the checkpoint's value, or start another "
+        "run_dir",
+        field, theirs, ours);
+  };
+  same("num_layers", saved.model().num_layers(), config.model().num_layers());
+  same("hidden_size", saved.model().hidden_size(), config.model().hidden_size());
+  same("ffn_hidden_size", FfnHiddenSize(saved), FfnHiddenSize(config));
+  same("num_attention_heads", saved.model().num_attention_heads(),
+       config.model().num_attention_heads());
+  same("num_query_groups", NumQueryGroups(saved), NumQueryGroups(config));
+  same("vocab_size", saved.model().vocab_size(), config.model().vocab_size());
+  same("max_position_embeddings", MaxPositionEmbeddings(saved), MaxPositionEmbeddings(config));
+}
+
+}  // namespace cairn

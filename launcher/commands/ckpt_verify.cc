@@ -1,0 +1,65 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <span>
+
+#include "launcher/commands/ckpt_actions.h"
+#include "launcher/commands/ckpt_output.h"
+#include "runtime/base/error.h"
+#include "runtime/checkpoint/store.h"
+
+namespace cairn {
+namespace {
+
+constexpr size_t kMaxLines = 100;
+
+// A run's newest good checkpoint is not what is asked for here: the newest finished one may be bad.
+std::string Target(const std::string& path) {
+  const std::vector<CheckpointInfo> infos = ListCheckpoints(path);
+  for (auto info = infos.rbegin(); info != infos.rend(); ++info) {
+    if (info->state != CheckpointState::kAborted) return info->path;
+    fmt::print(stderr, "passed over {}: {}\n", info->path, info->problem);
+  }
+  if (!infos.empty()) Throw(ErrorKind::kCheckpoint, path, "has no finished checkpoint");
+  return ResolveAndReport(path);
+}
+
+}  // namespace
+
+bool CkptVerify(const std::string& checkpoint, VerifyLevel level, bool as_json) {
+  const std::string directory = Target(checkpoint);
+  const std::vector<Damage> damages = VerifyCheckpoint(directory, level);
+  const char* level_name = level == VerifyLevel::kFull ? "full" : "quick";
+  if (as_json) {
+    Json list = Json::array();
+    for (const Damage& damage : damages) {
+      list.push_back({{"file", damage.file},
+                      {"tensor", damage.tensor},
+                      {"kind", damage.kind},
+                      {"byte_begin", damage.byte_begin},
+                      {"byte_end", damage.byte_end},
+                      {"message", damage.message}});
+    }
+    PrintJson({{"checkpoint", directory},
+               {"level", level_name},
+               {"ok", damages.empty()},
+               {"damages", std::move(list)}});
+    return damages.empty();
+  }
+  if (damages.empty()) {
+    PrintText(fmt::format("{}: good ({} verification)\n", directory, level_name));
+    return true;
+  }
+  std::string text = fmt::format("{}: damaged in {} places\n", directory, damages.size());
+  for (const Damage& damage : std::span(damages).first(std::min(damages.size(), kMaxLines))) {
+    text += fmt::format("  {}\n", Describe(damage));
+  }
+  if (damages.size() > kMaxLines) {
+    text += fmt::format("  and {} more; --json lists all\n", damages.size() - kMaxLines);
+  }
+  PrintText(text);
+  return false;
+}
+
+}  // namespace cairn

@@ -1,0 +1,168 @@
+#include "launcher/commands/train_command.h"
+
+#include <omp.h>
+#include <sched.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "launcher/dry_run.h"
+#include "launcher/prepare.h"
+#include "launcher/trainer.h"
+#include "parallel/agreement.h"
+#include "parallel/local_communicator.h"
+#include "parallel/mpi_communicator.h"
+#include "runtime/checkpoint/digest.h"
+#include "runtime/checkpoint/file.h"
+#include "runtime/data/tokenizer.h"
+
+namespace cairn {
+namespace {
+
+struct TrainArguments {
+  std::string config;
+  bool dry_run = false;
+  int world_size = 0;  // of a dry run
+};
+
+int UsableCores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
+  return CPU_COUNT(&cores);
+}
+
+// Ranks of one host share its cores, unless the user decided otherwise.
+void ShareCores(int local_size) {
+  if (std::getenv("OMP_NUM_THREADS") == nullptr) {
+    omp_set_num_threads(std::max(1, UsableCores() / local_size));
+  }
+}
+
+// The vocabulary is the tokenizer's where the config does not give it.
+void ResolveVocabulary(LoadedConfig& loaded) {
+  TrainConfig& config = loaded.config;
+  if (!config.data().has_tokenizer()) {
+    if (config.model().has_vocab_size()) return;
+    Throw(ErrorKind::kConfig, loaded.locations.Where("model.vocab_size"),
+          "is not set, and there is no data.tokenizer to take it from; set one of the two");
+  }
+  const int64_t tokens = LoadTokenizer(config.data().tokenizer())->vocab_size();
+  if (!config.model().has_vocab_size()) {
+    config.mutable_model()->set_vocab_size(tokens);
+  } else if (config.model().vocab_size() < tokens) {
+    Throw(ErrorKind::kConfig, loaded.locations.Where("model.vocab_size"),
+          "{} is less than the {} tokens of {}; leave vocab_size unset to take those",
+          config.model().vocab_size(), tokens, config.data().tokenizer());
+  }
+}
+
+// Ranks that run another program or another config would corrupt the result, or hang.
+void CheckSameEverywhere(Communicator& world, const Program& program, const TrainConfig& config) {
+  std::string program_digest;
+  RunTogether(world, [&] {
+    if (world.size() == 1) return;
+    Xxh3Stream digest;
+    const std::string bytes = ReadWholeFile(program.executable, uint64_t{1} << 32);
+    digest.Update(std::as_bytes(std::span(bytes)));
+    program_digest = digest.HexDigest();
+  });
+  const std::string mine = program_digest + fmt::format("{:016x}", ConfigDigest(config));
+  const std::vector<std::string> all = world.AllGatherBytes(mine);
+  for (int rank = 0; rank < world.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    const bool program_differs =
+        all[rank].substr(0, program_digest.size()) != all[0].substr(0, program_digest.size());
+    throw CollectiveError(
+        ErrorKind::kUsage, fmt::format("rank {}", rank),
+        program_differs
+            ? "runs another build of cairn than rank 0; install the same program on every host"
+            : "has another config than rank 0; give every rank the same CONFIG and overrides");
+  }
+}
+
+int TrainOnWorld(Communicator& world, int local_rank, const Program& program,
+                 const std::function<LoadedConfig()>& load) {
+  LoadedConfig loaded;
+  RunTogether(world, [&] {
+    loaded = load();
+    ValidateConfig(loaded, world.size());
+    RequireRunInputs(loaded);
+    ResolveVocabulary(loaded);
+    ValidateConfig(loaded, world.size());
+  });
+  CheckSameEverywhere(world, program, loaded.config);
+  std::unique_ptr<Device> device;
+  RunTogether(world, [&] { device = MakeDevice(loaded.config, local_rank); });
+  const Mesh mesh(world, MakeMeshShape(loaded.config, world.size()));
+  Trainer trainer(loaded, mesh, *device, program.name);
+  return trainer.Run();
+}
+
+int TrainUnderMpi(const Program& program, const std::function<LoadedConfig()>& load) {
+  MpiSession session(program.argc, program.argv);
+  // An error of one rank alone leaves the others waiting: the job is ended for all.
+  try {
+    CheckLaunchedWorld(session.size());
+    ShareCores(session.local_size());
+    const std::unique_ptr<Communicator> world = session.World();
+    try {
+      return TrainOnWorld(*world, session.local_rank(), program, load);
+    } catch (const CollectiveError& error) {
+      if (world->rank() == 0) ReportError(error);
+      return error.exit_status();
+    }
+  } catch (const Error& error) {
+    ReportError(error);
+    session.Abort(error.exit_status());
+  } catch (const std::exception& error) {
+    ReportError(Error(ErrorKind::kInternal, fmt::format("rank {}", session.rank()), error.what()));
+    session.Abort(kExitRunFailed);
+  }
+}
+
+int Train(const TrainArguments& arguments, const std::vector<std::string>& overrides,
+          const Program& program) {
+  std::string name = arguments.config;
+  const bool quickstart = name.empty();
+  if (quickstart) name = "quickstart";
+  const auto load = [&] {
+    LoadedConfig loaded = LoadConfig(name, ParseOverrides(overrides), program.sources);
+    // Only the dataset and its tokenizer are made here; the script says how, when it cannot.
+    if (quickstart && !arguments.dry_run) PrepareQuickstartData(loaded.config, program);
+    return loaded;
+  };
+  if (arguments.dry_run) {
+    ShareCores(1);
+    return DryRun(load(), arguments.world_size);
+  }
+  if (LaunchedByMpi()) return TrainUnderMpi(program, load);
+  ShareCores(1);
+  const std::unique_ptr<Communicator> world = NewSingleCommunicator();
+  return TrainOnWorld(*world, 0, program, load);
+}
+
+}  // namespace
+
+void AddTrainCommand(CLI::App& app, const Program& program, int& exit_status) {
+  auto arguments = std::make_shared<TrainArguments>();
+  CLI::App* command = app.add_subcommand("train", "train a model, or go on training it");
+  command->add_option("CONFIG", arguments->config,
+                      "a config file, - for standard input, or a preset; without: the quickstart");
+  command->add_flag("--dry-run", arguments->dry_run,
+                    "only say what each rank would hold, in parameters and bytes");
+  command->add_option("--world-size", arguments->world_size, "number of ranks of the dry run")
+      ->check(CLI::Range(1, 1 << 20));
+  command->allow_extras();
+  command->footer(
+      "Every config field can be set after CONFIG, as section.field=value or as --field-name "
+      "value.");
+  command->callback([=, &program, &exit_status] {
+    exit_status = Train(*arguments, command->remaining(), program);
+  });
+}
+
+}  // namespace cairn

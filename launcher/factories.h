@@ -1,0 +1,35 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/families/gpt/gpt.h"
+#include "optimizer/distributed_optimizer.h"
+#include "optimizer/loss_scaler.h"
+#include "optimizer/lr_schedule.h"
+#include "parallel/mesh.h"
+#include "parallel/parameter_buffers.h"
+#include "parallel/pipeline/schedule.h"
+#include "runtime/config/config.h"
+#include "runtime/device/device.h"
+
+namespace cairn {
+
+// From a validated config to the options of the floors below, which know no protobuf.
+
+/// vocab_size must be set.
+GptConfig MakeGptConfig(const TrainConfig& config);
+MeshShape MakeMeshShape(const TrainConfig& config, int world_size);
+DType MakeComputeDType(const TrainConfig& config);
+ParameterBuffers::Options MakeBufferOptions(const TrainConfig& config, const Mesh& mesh);
+AdamWOptions MakeAdamWOptions(const TrainConfig& config);
+LossScaler::Options MakeLossScalerOptions(const TrainConfig& config);
+LrSchedule MakeLrSchedule(const TrainConfig& config);
+/// The layers of pipeline stage `stage`, balanced with embedding and head counted in.
+LayerRange MakeLayerRange(const TrainConfig& config, int stage);
+/// The config's schedule for one step, verified.
+Schedule MakeVerifiedSchedule(const TrainConfig& config, int world_size);
+/// The device that train.device names, for the rank `local_rank` of this host.
+std::unique_ptr<Device> MakeDevice(const TrainConfig& config, int local_rank);
+
+}  // namespace cairn

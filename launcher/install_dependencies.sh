@@ -1,0 +1,39 @@
+#!/bin/sh
+# Installs what Cairn is built from and tested with, as far as it is missing. Debian 12; root or sudo.
+#   launcher/install_dependencies.sh [--tests]
+set -eu
+
+packages="g++ cmake ninja-build ccache pkg-config lld
+  openmpi-bin libopenmpi-dev libprotobuf-dev protobuf-compiler libgoogle-glog-dev libfmt-dev
+  libdnnl-dev libcli11-dev nlohmann-json3-dev libpcre2-dev libisal-dev
+  libxxhash-dev libssl-dev libsimdjson-dev libgtest-dev libgmock-dev libbenchmark-dev
+  bible-kjv bible-kjv-text"
+if [ "${1:-}" = "--tests" ]; then
+  packages="$packages git python3 clang-format clang-tidy"
+fi
+
+missing=""
+for package in $packages; do
+  status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+  [ "$status" = "installed" ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || {
+    echo "cairn: these Debian packages are missing, and there is no sudo to install them:$missing" >&2
+    exit 2
+  }
+  as_root="sudo"
+fi
+echo "installing:$missing" >&2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { $as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+       $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+         $missing; } >"$log" 2>&1; then
+  tail -n 20 "$log" >&2
+  echo "cairn: apt-get could not install:$missing" >&2
+  exit 3
+fi

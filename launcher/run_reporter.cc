@@ -1,0 +1,146 @@
+#include "launcher/run_reporter.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <iostream>
+#include <type_traits>
+
+#include "runtime/checkpoint/file.h"
+
+namespace cairn {
+namespace {
+
+// Every rank's `value`, for values without pointers.
+template <typename T>
+std::vector<T> GatherValues(Communicator& world, const T& value) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::vector<T> values;
+  for (const std::string& bytes :
+       world.AllGatherBytes(std::string(reinterpret_cast<const char*>(&value), sizeof(T)))) {
+    std::memcpy(&values.emplace_back(), bytes.data(), sizeof(T));
+  }
+  return values;
+}
+
+}  // namespace
+
+RunReporter::RunReporter(const TrainConfig& config, Communicator& world, Device& device,
+                         int64_t iteration)
+    : config_(config), world_(&world), device_(&device) {
+  summary_.total_iterations = config.train().train_iters();
+  summary_.last_iteration = iteration;
+  if (!first()) return;
+  metrics_log_ = std::make_unique<MetricsLog>(
+      MetricsLog::OpenForResume(JoinPath(config.run_dir(), "metrics.jsonl"), iteration));
+  if (config.log().tensorboard() && iteration < config.train().train_iters()) {
+    tensorboard_ = std::make_unique<TensorBoardWriter>(JoinPath(config.run_dir(), "tensorboard"),
+                                                       iteration + 1);
+  }
+  ProgressReporter::Options options;
+  options.is_terminal = isatty(STDERR_FILENO) == 1;
+  options.log_interval = config.log().log_interval();
+  progress_ = std::make_unique<ProgressReporter>(std::cerr, options);
+}
+
+void RunReporter::BeginStep() {
+  step_watch_.Restart();
+  comm_wait_before_ns_ = world_->wait_ns();
+}
+
+void RunReporter::EndStep(TrainEngine& engine, const TrainEngine::StepOutcome& outcome) {
+  const double seconds = step_watch_.ElapsedSeconds();
+  summary_.iterations += 1;
+  summary_.last_iteration = engine.iteration();
+  summary_.tokens += config_.train().global_batch_size() * config_.model().seq_length();
+  summary_.last_loss = outcome.lm_loss;
+  if (!summary_.first_loss) summary_.first_loss = outcome.lm_loss;
+  if (outcome.skipped) ++summary_.skipped_steps;
+
+  struct Measured {
+    double seconds;
+    double comm_wait;
+    double data_wait;
+    int64_t peak_memory;
+  };
+  const double data_wait = engine.data_wait().TakeSeconds();
+  const bool last = engine.iteration() == config_.train().train_iters();
+  if (engine.iteration() % config_.log().log_interval() != 0 && !last) return;
+  const std::vector<Measured> ranks = GatherValues<Measured>(
+      *world_, {seconds, static_cast<double>(world_->wait_ns() - comm_wait_before_ns_) * 1e-9,
+                data_wait, device_->allocator().stats().peak_total});
+  if (!first()) return;
+
+  StepMetrics metrics;
+  metrics.iteration = engine.iteration();
+  metrics.consumed_samples = engine.consumed_samples();
+  metrics.lm_loss = outcome.lm_loss;
+  metrics.grad_norm = outcome.grad_norm;
+  metrics.learning_rate = outcome.learning_rate;
+  metrics.loss_scale = outcome.loss_scale;
+  metrics.skipped = outcome.skipped;
+  StepProgress progress;
+  double slowest = 0;
+  for (const Measured& rank : ranks) {
+    slowest = std::max(slowest, rank.seconds);
+    metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, rank.peak_memory);
+    progress.data_wait_fraction =
+        std::max(progress.data_wait_fraction, rank.data_wait / rank.seconds);
+    progress.comm_wait_fraction +=
+        std::min(1.0, rank.comm_wait / rank.seconds) / static_cast<double>(ranks.size());
+  }
+  metrics.iteration_time_ms = slowest * 1e3;
+  metrics.tokens_per_second =
+      static_cast<double>(config_.train().global_batch_size() * config_.model().seq_length()) /
+      slowest;
+  progress.total_iterations = config_.train().train_iters();
+  const double per_iteration =
+      since_start_.ElapsedSeconds() / static_cast<double>(summary_.iterations);
+  progress.remaining_seconds =
+      per_iteration * static_cast<double>(config_.train().train_iters() - engine.iteration());
+  metrics_log_->Write(metrics);
+  if (tensorboard_) tensorboard_->Write(metrics);
+  progress_->Report(metrics, progress);
+}
+
+void RunReporter::Evaluated(const EvalMetrics& metrics) {
+  summary_.validation_loss = metrics.lm_loss_validation;
+  if (!first()) return;
+  metrics_log_->Write(metrics);
+  if (tensorboard_) tensorboard_->Write(metrics);
+  Note(fmt::format("iter {} | validation loss {:.4f}", metrics.iteration,
+                   metrics.lm_loss_validation));
+}
+
+void RunReporter::Saved(const std::string& path) {
+  summary_.last_checkpoint = path;
+  Note("saved " + path);
+}
+
+void RunReporter::Note(std::string_view line) {
+  if (progress_) progress_->Note(line);
+}
+
+void RunReporter::Summarize(TrainEngine& engine, const std::string& program) {
+  const std::vector<MemoryStats> ranks = GatherValues(*world_, device_->allocator().stats());
+  if (!first()) return;
+  for (int i = 0; i < kNumMemoryCategories; ++i) {
+    int64_t peak = 0;
+    for (const MemoryStats& stats : ranks) peak = std::max(peak, stats.peak[i]);
+    summary_.peak_memory.emplace_back(MemoryCategoryName(static_cast<MemoryCategory>(i)), peak);
+  }
+  summary_.elapsed_seconds = since_start_.ElapsedSeconds();
+  summary_.last_iteration = engine.iteration();
+  if (!summary_.last_checkpoint.empty()) {
+    const std::string launch =
+        world_->size() > 1 ? fmt::format("mpirun --oversubscribe -n {} ", world_->size()) : "";
+    summary_.resume_command = fmt::format("{}{} train {} checkpoint.load=auto", launch, program,
+                                          JoinPath(config_.run_dir(), "config.textproto"));
+  }
+  progress_.reset();
+  std::cerr << FormatRunSummary(summary_);
+}
+
+}  // namespace cairn

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "launcher/train_engine.h"
+#include "runtime/telemetry/metrics_log.h"
+#include "runtime/telemetry/progress_reporter.h"
+#include "runtime/telemetry/run_summary.h"
+#include "runtime/telemetry/tensorboard.h"
+
+namespace cairn {
+
+/// What a run tells its user: the progress line, metrics.jsonl, TensorBoard events and the summary.
+/// Lives on every rank, since it gathers what ranks measured; rank 0 alone writes.
+class RunReporter {
+ public:
+  RunReporter(const TrainConfig& config, Communicator& world, Device& device, int64_t iteration);
+
+  void BeginStep();
+  /// Collective on logged iterations.
+  void EndStep(TrainEngine& engine, const TrainEngine::StepOutcome& outcome);
+  void Evaluated(const EvalMetrics& metrics);
+  void Saved(const std::string& path);
+  /// A line of its own on the progress display.
+  void Note(std::string_view line);
+  /// Collective: the summary at the end of the run.
+  void Summarize(TrainEngine& engine, const std::string& program);
+
+ private:
+  bool first() const { return world_->rank() == 0; }
+
+  const TrainConfig config_;
+  Communicator* world_;
+  Device* device_;
+  std::unique_ptr<MetricsLog> metrics_log_;  // rank 0
+  std::unique_ptr<TensorBoardWriter> tensorboard_;
+  std::unique_ptr<ProgressReporter> progress_;
+  RunSummary summary_;
+  Stopwatch since_start_;
+  Stopwatch step_watch_;
+  int64_t comm_wait_before_ns_ = 0;
+};
+
+}  // namespace cairn

@@ -1,0 +1,174 @@
+#include "launcher/train_engine.h"
+
+#include <fmt/format.h>
+
+#include "parallel/checkpoint.h"
+#include "parallel/initialize.h"
+#include "runtime/ops/reduce.h"
+#include "runtime/tensor/elementwise.h"
+#include "runtime/tensor/exact_sum.h"
+
+namespace cairn {
+
+TrainEngine::TrainEngine(const TrainConfig& config, const Mesh& mesh, Device& device)
+    : config_(config),
+      mesh_(&mesh),
+      device_(&device),
+      parallel_{&mesh, config.parallel().sequence_parallel() && mesh.shape().tp > 1},
+      registry_(parallel_),
+      loss_scaler_(MakeLossScalerOptions(config)),
+      lr_schedule_(MakeLrSchedule(config)) {
+  const GptConfig gpt = MakeGptConfig(config);
+  stage_ = std::make_unique<GptStage>(registry_, gpt, MakeLayerRange(config, mesh.coordinate().pp));
+  stage_->set_recompute(config.train().recompute_granularity() == "full");
+  buffers_ =
+      std::make_unique<ParameterBuffers>(registry_.list(), device, MakeBufferOptions(config, mesh));
+  model_stage_ = std::make_unique<ModelStage>(*stage_, parallel_, gpt.layer.hidden_size,
+                                              MakeComputeDType(config));
+  reducer_ = std::make_unique<GradReducer>(*buffers_, mesh, buffers_->options().shards > 1,
+                                           config.parallel().overlap_grad_reduce());
+  optimizer_ = std::make_unique<DistributedOptimizer>(*buffers_, mesh, MakeAdamWOptions(config));
+  Tape::Options tape_options;
+  if (config.train().deterministic()) tape_options.rows_per_sample = gpt.seq_length;
+  executor_ = std::make_unique<PipelineExecutor>(MakeVerifiedSchedule(config, mesh.shape().world()),
+                                                 mesh, device, *model_stage_, tape_options);
+  executor_->set_before_last_backward([this] { reducer_->ExpectLastMicrobatch(); });
+}
+
+void TrainEngine::Initialize() {
+  for (const StatePiece& piece : optimizer_->State()) {
+    if (piece.kind == kWeightKind) {
+      InitializeWeights(piece, static_cast<uint64_t>(config_.train().seed()));
+    }
+  }
+}
+
+void TrainEngine::Load(CheckpointReader& reader) {
+  LoadPieces(reader, optimizer_->State());
+  const Manifest& manifest = reader.manifest();
+  const TrainingState& state = manifest.training_state;
+  iteration_ = manifest.iteration;
+  consumed_samples_ = manifest.consumed_samples;
+  tokens_ = manifest.tokens;
+  skipped_ = state.skipped_iterations;
+  optimizer_->set_steps(state.optimizer_steps);
+  if (config_.train().precision() == "fp16" && !config_.optimizer().has_loss_scale()) {
+    loss_scaler_.set_state(
+        {state.loss_scale, state.loss_scale_growth_tracker, state.loss_scale_hysteresis});
+  }
+}
+
+Manifest TrainEngine::Describe() const {
+  Manifest manifest;
+  manifest.iteration = iteration_;
+  manifest.consumed_samples = consumed_samples_;
+  manifest.tokens = tokens_;
+  manifest.config_text = ConfigText(config_);
+  const LossScaler::State& scaler = loss_scaler_.state();
+  manifest.training_state = {
+      scaler.scale,        scaler.good_steps, scaler.hysteresis_left,
+      optimizer_->steps(), skipped_,          static_cast<uint64_t>(config_.train().seed())};
+  manifest.layout = {
+      {"tensor_model_parallel_size", std::to_string(mesh_->shape().tp)},
+      {"pipeline_model_parallel_size", std::to_string(mesh_->shape().pp)},
+      {"data_parallel_size", std::to_string(mesh_->shape().dp)},
+      {"data_parallel_sharding_strategy", config_.parallel().data_parallel_sharding_strategy()}};
+  return manifest;
+}
+
+std::vector<Microbatch> TrainEngine::ReadMicrobatches(const SampleReader& read,
+                                                      int64_t first_sample) {
+  ScopedWait wait(data_wait_);
+  const int64_t seq = config_.model().seq_length();
+  const int64_t size = config_.train().micro_batch_size();
+  const int64_t per_rank = config_.train().global_batch_size() / mesh_->shape().dp;
+  std::vector<Microbatch> microbatches;
+  std::vector<int32_t> sample(seq + 1);
+  for (int64_t begin = 0; begin < per_rank; begin += size) {
+    Microbatch batch;
+    batch.samples = size;
+    batch.seq_length = seq;
+    batch.first_sample = per_rank * mesh_->coordinate().dp + begin;
+    std::vector<int32_t> tokens;
+    std::vector<int32_t> targets;
+    const bool needed = mesh_->first_stage() || mesh_->last_stage();
+    for (int64_t i = 0; needed && i < size; ++i) {
+      read(first_sample + batch.first_sample + i, sample);
+      tokens.insert(tokens.end(), sample.begin(), sample.end() - 1);
+      targets.insert(targets.end(), sample.begin() + 1, sample.end());
+    }
+    if (needed) {
+      batch.tokens = Tensor::FromHost<int32_t>(tokens, {size * seq}, *device_);
+      batch.targets = Tensor::FromHost<int32_t>(targets, {size * seq}, *device_);
+    }
+    microbatches.push_back(std::move(batch));
+  }
+  return microbatches;
+}
+
+double TrainEngine::ReduceLoss(const std::vector<Tensor>& losses, bool* stop) {
+  const bool exact = config_.train().deterministic();
+  const int64_t width = exact ? ExactScalar::kBins : 1;
+  // One number more than the sum: how many ranks want to stop.
+  const Tensor sums = Tensor::Zeros({width + 1}, DType::kFloat64, *device_);
+  if (mesh_->coordinate().tp == 0) {  // every tp rank has the same losses
+    for (const Tensor& loss : losses) {
+      if (exact) {
+        AddExactSum(sums.Narrow(0, 0, width), loss);
+      } else {
+        AddSum(sums.Narrow(0, 0, 1), loss);
+      }
+    }
+  }
+  if (*stop) Fill(sums.Narrow(0, width, 1), 1.0);
+  if (mesh_->world().size() > 1) {
+    mesh_->world().AllReduce(sums, ReduceOp::kSum, device_->compute_stream());
+  }
+  if (sums.on_meta()) return 0;
+  const std::vector<double> host = sums.ToHost<double>();
+  *stop = host[width] > 0;
+  double sum = 0;
+  for (int64_t i = width - 1; i >= 0; --i) sum += host[i];
+  return sum /
+         static_cast<double>(config_.train().global_batch_size() * config_.model().seq_length());
+}
+
+TrainEngine::StepOutcome TrainEngine::Step(const SampleReader& read, bool stop_requested) {
+  StepOutcome outcome;
+  outcome.loss_scale = loss_scaler_.scale();
+  outcome.learning_rate = lr_schedule_.At(iteration_ + 1);
+  const double tokens =
+      static_cast<double>(config_.train().global_batch_size() * config_.model().seq_length());
+  model_stage_->Begin(ReadMicrobatches(read, consumed_samples()),
+                      static_cast<uint64_t>(config_.train().seed()),
+                      static_cast<uint32_t>(iteration_), true, outcome.loss_scale / tokens);
+  reducer_->BeginStep(1.0 / outcome.loss_scale);
+  const std::vector<Tensor> losses = executor_->Run();
+  reducer_->Finish();
+  const StepResult result = optimizer_->Step(outcome.learning_rate, outcome.loss_scale);
+  loss_scaler_.Update(result.skipped);
+  outcome.grad_norm = result.grad_norm;
+  outcome.skipped = result.skipped;
+  outcome.stop_requested = stop_requested;
+  outcome.lm_loss = ReduceLoss(losses, &outcome.stop_requested);
+  skipped_ += result.skipped ? 1 : 0;
+  ++iteration_;
+  consumed_samples_ += config_.train().global_batch_size();
+  tokens_ += config_.train().global_batch_size() * config_.model().seq_length();
+  return outcome;
+}
+
+double TrainEngine::Evaluate(const SampleReader& read, int64_t num_batches) {
+  double sum = 0;
+  for (int64_t batch = 0; batch < num_batches; ++batch) {
+    std::vector<Microbatch> microbatches =
+        ReadMicrobatches(read, batch * config_.train().global_batch_size());
+    const int count = static_cast<int>(microbatches.size());
+    model_stage_->Begin(std::move(microbatches), 0, 0, false, 0);
+    bool stop = false;
+    sum += ReduceLoss(executor_->RunForwardOnly(count), &stop);
+  }
+  return sum / static_cast<double>(num_batches);
+}
+
+}  // namespace cairn

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "launcher/factories.h"
+#include "model/stage.h"
+#include "parallel/executor.h"
+#include "parallel/grad_reducer.h"
+#include "runtime/checkpoint/checkpoint_reader.h"
+#include "runtime/telemetry/stopwatch.h"
+
+namespace cairn {
+
+/// Fills `tokens` (seq_length + 1 of them) with sample `index` of the run.
+using SampleReader = std::function<void(int64_t index, std::span<int32_t> tokens)>;
+
+/// One rank's part of a training run, from the weights to the optimizer: everything that a step
+/// needs but the choice of data. Members are built in order and die in reverse.
+class TrainEngine {
+ public:
+  struct StepOutcome {
+    double lm_loss = 0;  ///< mean over the tokens of the global batch, on every rank
+    double grad_norm = 0;
+    double learning_rate = 0;
+    double loss_scale = 1;
+    bool skipped = false;
+    bool stop_requested = false;  ///< by any rank; see Step
+  };
+
+  /// `config` is validated for the mesh's world and has its vocab_size. Collective over the mesh.
+  TrainEngine(const TrainConfig& config, const Mesh& mesh, Device& device);
+
+  /// Weights as functions of the seed; see InitializeWeights.
+  void Initialize();
+  /// State and position from a checkpoint of any layout. Local errors: see LoadPieces.
+  void Load(CheckpointReader& reader);
+  /// After Load or Initialize, when all ranks have succeeded: makes the weights usable. Collective.
+  void Publish() { optimizer_->PublishWeights(); }
+
+  /// One optimizer step on the next global batch. `stop_requested`: this rank was asked to stop;
+  /// all ranks learn of it together.
+  StepOutcome Step(const SampleReader& read, bool stop_requested = false);
+  /// Mean loss over `num_batches` global batches of another data split.
+  double Evaluate(const SampleReader& read, int64_t num_batches);
+
+  /// The manifest of a checkpoint of this moment, but for tensors and files.
+  Manifest Describe() const;
+  std::vector<StatePiece> State() { return optimizer_->State(); }
+
+  int64_t iteration() const { return iteration_; }
+  int64_t consumed_samples() const { return consumed_samples_; }
+  int64_t skipped_iterations() const { return skipped_; }
+  const ParameterList& parameters() const { return registry_.list(); }
+  ParameterBuffers& buffers() { return *buffers_; }
+  /// Time spent reading samples.
+  WaitClock& data_wait() { return data_wait_; }
+
+ private:
+  std::vector<Microbatch> ReadMicrobatches(const SampleReader& read, int64_t first_sample);
+  /// Mean over the global batch of the last stage's losses; `stop` is or-ed over the ranks.
+  double ReduceLoss(const std::vector<Tensor>& losses, bool* stop);
+
+  TrainConfig config_;
+  const Mesh* mesh_;
+  Device* device_;
+  ModelParallel parallel_;
+  ParameterRegistry registry_;
+  std::unique_ptr<GptStage> stage_;
+  std::unique_ptr<ParameterBuffers> buffers_;
+  std::unique_ptr<ModelStage> model_stage_;
+  std::unique_ptr<GradReducer> reducer_;
+  std::unique_ptr<DistributedOptimizer> optimizer_;
+  std::unique_ptr<PipelineExecutor> executor_;
+  LossScaler loss_scaler_;
+  LrSchedule lr_schedule_;
+  WaitClock data_wait_;
+  int64_t iteration_ = 0;
+  int64_t consumed_samples_ = 0;
+  int64_t tokens_ = 0;
+  int64_t skipped_ = 0;
+};
+
+}  // namespace cairn

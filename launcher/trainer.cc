@@ -1,0 +1,140 @@
+#include "launcher/trainer.h"
+
+#include <vector>
+
+#include "launcher/checkpoint_fit.h"
+#include "parallel/agreement.h"
+#include "parallel/checkpoint.h"
+#include "runtime/checkpoint/commit.h"
+#include "runtime/checkpoint/file.h"
+#include "runtime/checkpoint/store.h"
+
+namespace cairn {
+
+Trainer::Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device,
+                 const std::string& program)
+    : loaded_(loaded),
+      config_(loaded_.config),
+      mesh_(&mesh),
+      program_(program),
+      engine_(config_, mesh, device) {
+  OpenData();
+  LoadOrInitialize();
+  RunOnFirst(mesh.world(), [&] {
+    MakeDirectories(config_.run_dir());
+    WriteFileAtomically(JoinPath(config_.run_dir(), "config.textproto"), ConfigText(config_));
+    return std::string();
+  });
+  reporter_ = std::make_unique<RunReporter>(config_, mesh.world(), device, engine_.iteration());
+}
+
+void Trainer::OpenData() {
+  RunTogether(mesh_->world(), [&] {
+    auto data = std::make_shared<const IndexedDataset>(config_.data().data_path(0));
+    GptDatasetOptions options;
+    options.split_weights = config_.data().split();
+    options.seq_length = config_.model().seq_length();
+    options.seed = static_cast<uint32_t>(config_.train().seed());
+    options.vocab_size = config_.model().vocab_size();
+    const int64_t batch = config_.train().global_batch_size();
+    options.num_samples = config_.train().train_iters() * batch;
+    train_data_ = std::make_unique<GptDataset>(data, options);
+    if (config_.train().eval_interval() > 0) {
+      options.split = DatasetSplit::kValid;
+      options.num_samples = config_.train().eval_iters() * batch;
+      valid_data_ = std::make_unique<GptDataset>(data, options);
+    }
+  });
+}
+
+std::string Trainer::ChooseCheckpoint() {
+  const std::string& run_dir = config_.run_dir();
+  const std::string& load = config_.checkpoint().load();
+  std::string chosen;
+  if (load == "auto") {
+    auto passed_over = [](const std::string& path, const std::string& reason) {
+      fmt::print(stderr, "cairn: passing over {}: {}\n", path, reason);
+      QuarantineCheckpoint(path);
+    };
+    chosen = FindNewestGood(run_dir, VerifyLevel::kFull, passed_over).value_or("");
+  } else if (!load.empty()) {
+    chosen = ResolveCheckpoint(load);
+  }
+  const int64_t start = chosen.empty() ? 0 : LoadManifest(chosen).iteration;
+  for (const CheckpointInfo& info : ListCheckpoints(run_dir)) {
+    if (info.state != CheckpointState::kCommitted || info.iteration <= start) continue;
+    Throw(ErrorKind::kConfig, loaded_.locations.Where("checkpoint.load"),
+          "{} already holds a checkpoint of iteration {}, this run would start at {} and overwrite "
+          "it; set checkpoint.load: \"auto\" to go on from it, or another run_dir",
+          run_dir, info.iteration, start);
+  }
+  return chosen;
+}
+
+void Trainer::LoadOrInitialize() {
+  const std::string chosen = RunOnFirst(mesh_->world(), [&] { return ChooseCheckpoint(); });
+  RunTogether(mesh_->world(), [&] {
+    if (chosen.empty()) return engine_.Initialize();
+    CheckpointReader reader(chosen);
+    CheckFit(reader.manifest(), config_, chosen);
+    engine_.Load(reader);
+    resumed_iteration_ = saved_iteration_ = engine_.iteration();
+  });
+  engine_.Publish();
+  if (!chosen.empty() && mesh_->world().rank() == 0) {
+    fmt::print(stderr, "resuming from {} (iteration {})\n", chosen, engine_.iteration());
+  }
+}
+
+ExitStatus Trainer::Run() {
+  const SampleReader next_sample = [this](int64_t index, std::span<int32_t> tokens) {
+    train_data_->Get(index, tokens);
+  };
+  bool leave = false;
+  while (!leave && engine_.iteration() < config_.train().train_iters()) {
+    reporter_->BeginStep();
+    const TrainEngine::StepOutcome outcome =
+        engine_.Step(next_sample, stop_.Requested() || OutOfTime());
+    reporter_->EndStep(engine_, outcome);
+    if (Due(config_.train().eval_interval())) EvaluateAndReport();
+    leave = outcome.stop_requested || Due(config_.train().exit_interval());
+    if (Due(config_.checkpoint().save_interval()) && !leave) Save(false);
+  }
+  const bool done = engine_.iteration() >= config_.train().train_iters();
+  if (!done || config_.checkpoint().save_at_end()) Save(true);
+  reporter_->Summarize(engine_, program_);
+  return done ? kExitOk : kExitInterrupted;
+}
+
+void Trainer::EvaluateAndReport() {
+  const SampleReader sample = [this](int64_t index, std::span<int32_t> tokens) {
+    valid_data_->Get(index, tokens);
+  };
+  reporter_->Evaluated(
+      {engine_.iteration(), engine_.Evaluate(sample, config_.train().eval_iters())});
+}
+
+void Trainer::Save(bool last_chance) {
+  if (saved_iteration_ == engine_.iteration()) return;
+  try {
+    const std::string path =
+        SaveCheckpoint(mesh_->world(), config_.run_dir(), engine_.Describe(), engine_.State());
+    saved_iteration_ = engine_.iteration();
+    reporter_->Saved(path);
+    RunOnFirst(mesh_->world(), [&] {
+      ApplyRetention(config_.run_dir(), config_.checkpoint().keep(), resumed_iteration_);
+      return std::string();
+    });
+  } catch (const CollectiveError& error) {
+    if (last_chance) throw;
+    reporter_->Note(fmt::format("checkpoint of iteration {} not saved, training goes on: {}",
+                                engine_.iteration(), error.what()));
+  }
+}
+
+bool Trainer::OutOfTime() const {
+  const int64_t minutes = config_.train().exit_duration_in_mins();
+  return minutes > 0 && since_start_.ElapsedSeconds() >= static_cast<double>(minutes) * 60;
+}
+
+}  // namespace cairn

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "launcher/run_reporter.h"
+#include "launcher/stop_signal.h"
+#include "launcher/train_engine.h"
+#include "runtime/base/error.h"
+#include "runtime/data/gpt_dataset.h"
+
+namespace cairn {
+
+/// A training run on one rank, from the first batch to the last checkpoint.
+class Trainer {
+ public:
+  /// Collective over the mesh's world: opens the data, finds the checkpoint that checkpoint.load
+  /// asks for, and loads it or starts afresh. `program` is how the user called Cairn, for the
+  /// resume command. Throws CollectiveError.
+  Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, const std::string& program);
+
+  /// kExitOk when train_iters are done, kExitInterrupted after a clean save on request.
+  ExitStatus Run();
+
+ private:
+  void OpenData();
+  /// Decides on rank 0 what to load; empty: start afresh.
+  std::string ChooseCheckpoint();
+  void LoadOrInitialize();
+  void EvaluateAndReport();
+  /// Saves; a failure is reported and training goes on, unless this is the last chance.
+  void Save(bool last_chance);
+  bool Due(int64_t interval) const { return interval > 0 && engine_.iteration() % interval == 0; }
+  bool OutOfTime() const;
+
+  LoadedConfig loaded_;
+  const TrainConfig& config_;
+  const Mesh* mesh_;
+  std::string program_;
+  Stopwatch since_start_;
+  StopSignal stop_;
+  TrainEngine engine_;
+  std::unique_ptr<GptDataset> train_data_;
+  std::unique_ptr<GptDataset> valid_data_;
+  std::unique_ptr<RunReporter> reporter_;
+  int64_t resumed_iteration_ = -1;
+  int64_t saved_iteration_ = -1;
+};
+
+}  // namespace cairn

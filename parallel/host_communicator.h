@@ -1,0 +1,58 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "parallel/communicator.h"
+
+namespace cairn {
+
+/// The half that backends of blocking calls on host memory share: operands are checked here, and
+/// each verb runs as host work of its stream, which holds the tensors.
+class HostCommunicator : public Communicator {
+ public:
+  void AllReduce(const Tensor& tensor, ReduceOp op, Stream& stream) final;
+  void AllGather(const Tensor& output, const Tensor& input, Stream& stream) final;
+  void ReduceScatter(const Tensor& output, const Tensor& input, Stream& stream) final;
+  void AllToAll(const Tensor& output, const Tensor& input, Stream& stream) final;
+  void Broadcast(const Tensor& tensor, int root, Stream& stream) final;
+  void Send(const Tensor& tensor, int peer, Stream& stream) final;
+  void Recv(const Tensor& tensor, int peer, Stream& stream) final;
+
+ protected:
+  using Communicator::Communicator;
+
+  // The verbs, blocking, on checked operands.
+  virtual void AllReduceNow(const Tensor& tensor, ReduceOp op) = 0;
+  virtual void AllGatherNow(const Tensor& output, const Tensor& input) = 0;
+  virtual void ReduceScatterNow(const Tensor& output, const Tensor& input) = 0;
+  virtual void AllToAllNow(const Tensor& output, const Tensor& input) = 0;
+  virtual void BroadcastNow(const Tensor& tensor, int root) = 0;
+  virtual void SendNow(const Tensor& tensor, int peer) = 0;
+  virtual void RecvNow(const Tensor& tensor, int peer) = 0;
+
+ private:
+  void CheckOperand(const char* verb, const Tensor& tensor) const;
+  void CheckOperands(const char* verb, const Tensor& output, int output_parts, const Tensor& input,
+                     int input_parts) const;
+  void CheckPeer(const char* verb, int peer) const;
+};
+
+/// Adds its lifetime to a counter of nanoseconds.
+class WaitTimer {
+ public:
+  explicit WaitTimer(std::atomic<int64_t>& wait_ns) : wait_ns_(wait_ns) {}
+  ~WaitTimer() {
+    wait_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - start_).count();
+  }
+  WaitTimer(const WaitTimer&) = delete;
+  WaitTimer& operator=(const WaitTimer&) = delete;
+
+ private:
+  std::atomic<int64_t>& wait_ns_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace cairn

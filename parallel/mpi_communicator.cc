@@ -1,0 +1,318 @@
+#include "parallel/mpi_communicator.h"
+
+#include <glog/logging.h>
+#include <mpi.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <limits>
+#include <numeric>
+
+#include "parallel/host_communicator.h"
+#include "parallel/mpi_call.h"
+#include "parallel/reduction.h"
+#include "runtime/base/error.h"
+
+namespace cairn {
+namespace {
+
+// Reductions go through the memory in chunks of this many bytes over all ranks: large enough for
+// the transport, small enough to stay in the caches and to bound the scratch memory.
+constexpr size_t kChunkBytes = size_t{1} << 20;
+// Up to this many bytes over all ranks, each gathers everything and sums all of it: one exchange
+// instead of two.
+constexpr size_t kSmallBytes = size_t{128} << 10;
+
+// Two kinds of point-to-point messages share a communicator.
+constexpr int kMessageTag = 0;
+constexpr int kPieceTag = 1;
+
+// Messages that peers may not have received yet; keeps their tensors.
+class PendingSends {
+ public:
+  void Add(MPI_Request request, const Tensor& tensor) {
+    requests_.push_back(request);
+    tensors_.push_back(tensor);
+  }
+
+  // Releases what has been received.
+  void Collect(const std::string& group) {
+    if (requests_.empty()) return;
+    const int count = static_cast<int>(requests_.size());
+    std::vector<int> done(count);
+    int num_done = 0;
+    std::vector<MPI_Status> statuses(count);
+    CheckMpi(MPI_Testsome(count, requests_.data(), &num_done, done.data(), statuses.data()), "Send",
+             group);
+    if (num_done == MPI_UNDEFINED || num_done == 0) return;
+    std::sort(done.begin(), done.begin() + num_done, std::greater<>());
+    for (int i = 0; i < num_done; ++i) {
+      requests_.erase(requests_.begin() + done[i]);
+      tensors_.erase(tensors_.begin() + done[i]);
+    }
+  }
+
+  void WaitAll(const std::string& group) {
+    WaitForAll(requests_, "Send", group);
+    requests_.clear();
+    tensors_.clear();
+  }
+
+ private:
+  std::vector<MPI_Request> requests_;
+  std::vector<Tensor> tensors_;
+};
+
+class MpiCommunicator : public HostCommunicator {
+ public:
+  static std::unique_ptr<Communicator> New(MpiGroup group, const std::string& name,
+                                           std::shared_ptr<std::atomic<int64_t>> wait_ns) {
+    int rank = 0;
+    int size = 0;
+    CheckMpi(MPI_Comm_set_errhandler(group.get(), MPI_ERRORS_RETURN), "Split", name);
+    CheckMpi(MPI_Comm_rank(group.get(), &rank), "Split", name);
+    CheckMpi(MPI_Comm_size(group.get(), &size), "Split", name);
+    return std::unique_ptr<Communicator>(
+        new MpiCommunicator(rank, size, name, std::move(wait_ns), std::move(group)));
+  }
+
+  ~MpiCommunicator() override {
+    // While an error unwinds this rank its peers may never receive; the job is about to be ended.
+    if (std::uncaught_exceptions() > 0) return;
+    try {
+      sends_.WaitAll(name());
+    } catch (const Error& error) {
+      LOG(ERROR) << error.what();
+    }
+  }
+
+  std::vector<std::string> AllGatherBytes(const std::string& bytes) override;
+  std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override;
+
+  void Abort(const std::string& reason) override {
+    LOG(ERROR) << "rank " << rank() << " of " << name() << " ends the job: " << reason;
+    MPI_Abort(MPI_COMM_WORLD, kExitRunFailed);
+  }
+
+ protected:
+  void AllReduceNow(const Tensor& tensor, ReduceOp op) override;
+  void AllGatherNow(const Tensor& output, const Tensor& input) override;
+  void ReduceScatterNow(const Tensor& output, const Tensor& input) override;
+  void AllToAllNow(const Tensor& output, const Tensor& input) override;
+  void BroadcastNow(const Tensor& tensor, int root) override;
+  void SendNow(const Tensor& tensor, int peer) override;
+  void RecvNow(const Tensor& tensor, int peer) override;
+
+ private:
+  MpiCommunicator(int rank, int size, std::string name,
+                  std::shared_ptr<std::atomic<int64_t>> wait_ns, MpiGroup group)
+      : HostCommunicator(rank, size, std::move(name), std::move(wait_ns)),
+        group_(std::move(group)) {}
+
+  // Runs one blocking MPI call, with its errors and its time.
+  template <typename Call>
+  void Blocking(const char* verb, Call&& call) {
+    const WaitTimer timer(*wait_counter());
+    CheckMpi(call(), verb, name());
+    sends_.Collect(name());
+  }
+
+  // out = the reduction of what every rank holds of piece `rank()`. `piece(r)` is where this rank
+  // holds its part of piece r, which is `counts(r)` elements long. `out` may be piece(rank()).
+  template <typename Piece, typename Counts>
+  void ReducePieces(const char* verb, std::byte* out, const Piece& piece, const Counts& counts,
+                    DType dtype, ReduceOp op);
+
+  void AllReduceSmall(const Tensor& tensor, ReduceOp op);
+
+  std::byte* Scratch(size_t bytes) {
+    if (scratch_.size() < bytes) scratch_.resize(bytes);
+    return scratch_.data();
+  }
+
+  MpiGroup group_;
+  PendingSends sends_;
+  std::vector<std::byte> scratch_;
+};
+
+std::byte* Bytes(const Tensor& tensor) { return static_cast<std::byte*>(tensor.raw()); }
+
+// NOLINTNEXTLINE(performance-no-int-to-ptr): how MPI spells it
+const void* InPlace() { return MPI_IN_PLACE; }
+
+template <typename Piece, typename Counts>
+void MpiCommunicator::ReducePieces(const char* verb, std::byte* out, const Piece& piece,
+                                   const Counts& counts, DType dtype, ReduceOp op) {
+  const size_t element = DTypeSize(dtype);
+  const int64_t count = counts(rank());
+  const size_t bytes = count * element;
+  std::byte* received = Scratch(size() * bytes);
+  std::vector<const void*> sources(size());
+  sources[rank()] = piece(rank());
+  std::vector<MPI_Request> requests;
+  requests.reserve(2 * static_cast<size_t>(size()));
+  {
+    const WaitTimer timer(*wait_counter());
+    // Each rank starts with its right neighbour, so that no rank is everyone's first.
+    for (int step = 1; step < size(); ++step) {
+      const int from = (rank() - step + size()) % size();
+      std::byte* place = received + from * bytes;
+      sources[from] = place;
+      CheckMpi(MPI_Irecv(place, static_cast<int>(bytes), MPI_BYTE, from, kPieceTag, group_.get(),
+                         &requests.emplace_back()),
+               verb, name());
+    }
+    for (int step = 1; step < size(); ++step) {
+      const int to = (rank() + step) % size();
+      CheckMpi(MPI_Isend(piece(to), static_cast<int>(counts(to) * element), MPI_BYTE, to, kPieceTag,
+                         group_.get(), &requests.emplace_back()),
+               verb, name());
+    }
+    WaitForAll(requests, verb, name());
+  }
+  ReduceInOrder(out, sources, count, dtype, op);
+}
+
+void MpiCommunicator::AllReduceSmall(const Tensor& tensor, ReduceOp op) {
+  const int bytes = static_cast<int>(tensor.bytes());
+  std::byte* all = Scratch(size() * tensor.bytes());
+  Blocking("AllReduce", [&] {
+    return MPI_Allgather(tensor.raw(), bytes, MPI_BYTE, all, bytes, MPI_BYTE, group_.get());
+  });
+  std::vector<const void*> sources(size());
+  for (int r = 0; r < size(); ++r) sources[r] = all + r * tensor.bytes();
+  ReduceInOrder(tensor.raw(), sources, tensor.numel(), tensor.dtype(), op);
+}
+
+void MpiCommunicator::AllReduceNow(const Tensor& tensor, ReduceOp op) {
+  if (size() * tensor.bytes() <= kSmallBytes) return AllReduceSmall(tensor, op);
+  const size_t element = DTypeSize(tensor.dtype());
+  const auto chunk = static_cast<int64_t>(kChunkBytes / element);
+  std::vector<int> lengths(size());
+  std::vector<int> begins(size());
+  for (int64_t start = 0; start < tensor.numel(); start += chunk) {
+    const int64_t count = std::min(chunk, tensor.numel() - start);
+    std::byte* base = Bytes(tensor) + start * element;
+    const auto begin = [&](int r) { return count * r / size(); };
+    const auto piece = [&](int r) { return base + begin(r) * element; };
+    ReducePieces(
+        "AllReduce", piece(rank()), piece, [&](int r) { return begin(r + 1) - begin(r); },
+        tensor.dtype(), op);
+    for (int r = 0; r < size(); ++r) {
+      begins[r] = static_cast<int>(begin(r) * element);
+      lengths[r] = static_cast<int>(begin(r + 1) * element) - begins[r];
+    }
+    Blocking("AllReduce", [&] {
+      return MPI_Allgatherv(InPlace(), 0, MPI_BYTE, base, lengths.data(), begins.data(), MPI_BYTE,
+                            group_.get());
+    });
+  }
+}
+
+void MpiCommunicator::ReduceScatterNow(const Tensor& output, const Tensor& input) {
+  const size_t element = DTypeSize(input.dtype());
+  const int64_t chunk = std::max<int64_t>(1, kChunkBytes / (element * size()));
+  for (int64_t start = 0; start < output.numel(); start += chunk) {
+    const int64_t count = std::min(chunk, output.numel() - start);
+    ReducePieces(
+        "ReduceScatter", Bytes(output) + start * element,
+        [&](int r) { return Bytes(input) + r * output.bytes() + start * element; },
+        [&](int) { return count; }, input.dtype(), ReduceOp::kSum);
+  }
+}
+
+void MpiCommunicator::AllGatherNow(const Tensor& output, const Tensor& input) {
+  const MpiBytes part(input.bytes(), "AllGather", name());
+  const bool in_place = input.raw() == Bytes(output) + rank() * input.bytes();
+  Blocking("AllGather", [&] {
+    return MPI_Allgather(in_place ? InPlace() : input.raw(), part.count(), part.type(),
+                         output.raw(), part.count(), part.type(), group_.get());
+  });
+}
+
+void MpiCommunicator::AllToAllNow(const Tensor& output, const Tensor& input) {
+  const MpiBytes part(input.bytes() / size(), "AllToAll", name());
+  Blocking("AllToAll", [&] {
+    return MPI_Alltoall(input.raw(), part.count(), part.type(), output.raw(), part.count(),
+                        part.type(), group_.get());
+  });
+}
+
+void MpiCommunicator::BroadcastNow(const Tensor& tensor, int root) {
+  const MpiBytes whole(tensor.bytes(), "Broadcast", name());
+  Blocking("Broadcast", [&] {
+    return MPI_Bcast(tensor.raw(), whole.count(), whole.type(), root, group_.get());
+  });
+}
+
+void MpiCommunicator::SendNow(const Tensor& tensor, int peer) {
+  sends_.Collect(name());
+  const MpiBytes whole(tensor.bytes(), "Send", name());
+  MPI_Request request = MPI_REQUEST_NULL;
+  CheckMpi(MPI_Isend(tensor.raw(), whole.count(), whole.type(), peer, kMessageTag, group_.get(),
+                     &request),
+           "Send", name());
+  sends_.Add(request, tensor);
+}
+
+void MpiCommunicator::RecvNow(const Tensor& tensor, int peer) {
+  const MpiBytes whole(tensor.bytes(), "Recv", name());
+  MPI_Status status;
+  Blocking("Recv", [&] {
+    return MPI_Recv(tensor.raw(), whole.count(), whole.type(), peer, kMessageTag, group_.get(),
+                    &status);
+  });
+  MPI_Count received = 0;
+  CheckMpi(MPI_Get_elements_x(&status, MPI_BYTE, &received), "Recv", name());
+  if (static_cast<size_t>(received) != tensor.bytes()) {
+    Throw(ErrorKind::kCommunication, fmt::format("mpi Recv on {}", name()),
+          "rank {} sent {} bytes; rank {} expects {}", peer, received, rank(), tensor.bytes());
+  }
+}
+
+std::vector<std::string> MpiCommunicator::AllGatherBytes(const std::string& bytes) {
+  std::vector<int64_t> sizes(size());
+  const auto mine = static_cast<int64_t>(bytes.size());
+  Blocking("AllGatherBytes", [&] {
+    return MPI_Allgather(&mine, sizeof(mine), MPI_BYTE, sizes.data(), sizeof(mine), MPI_BYTE,
+                         group_.get());
+  });
+  const int64_t total = std::reduce(sizes.begin(), sizes.end());
+  if (total > std::numeric_limits<int>::max()) {
+    Throw(ErrorKind::kCommunication, fmt::format("mpi AllGatherBytes on {}", name()),
+          "{} bytes over all ranks do not fit; 2 GiB do", total);
+  }
+  const std::vector<int> lengths(sizes.begin(), sizes.end());
+  std::vector<int> begins(size());
+  std::exclusive_scan(lengths.begin(), lengths.end(), begins.begin(), 0);
+  std::string joined(total, '\0');
+  Blocking("AllGatherBytes", [&] {
+    return MPI_Allgatherv(bytes.data(), lengths[rank()], MPI_BYTE, joined.data(), lengths.data(),
+                          begins.data(), MPI_BYTE, group_.get());
+  });
+  std::vector<std::string> all;
+  all.reserve(size());
+  for (int r = 0; r < size(); ++r) all.push_back(joined.substr(begins[r], lengths[r]));
+  return all;
+}
+
+std::unique_ptr<Communicator> MpiCommunicator::Split(int color, int key, const std::string& name) {
+  MPI_Comm part = MPI_COMM_NULL;
+  Blocking("Split", [&] {
+    return MPI_Comm_split(group_.get(), color < 0 ? MPI_UNDEFINED : color, key, &part);
+  });
+  if (part == MPI_COMM_NULL) return nullptr;
+  return New(MpiGroup(part), name, wait_counter());
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> MpiSession::World() {
+  MPI_Comm world = MPI_COMM_NULL;
+  CheckMpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "Comm_dup", "world");
+  return MpiCommunicator::New(MpiGroup(world), "world", std::make_shared<std::atomic<int64_t>>(0));
+}
+
+}  // namespace cairn

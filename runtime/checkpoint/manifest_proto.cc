@@ -1,0 +1,160 @@
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+#include <limits>
+
+#include "runtime/base/error.h"
+#include "runtime/checkpoint/manifest.h"
+#include "runtime/checkpoint/manifest.pb.h"
+
+// Between the structs of manifest.h and the messages of manifest.proto.
+
+namespace cairn {
+namespace {
+
+void Encode(const Chunk& chunk, checkpoint_pb::Chunk& message) {
+  message.set_file(chunk.file);
+  message.set_entry(chunk.entry);
+  message.set_file_offset(chunk.file_offset);
+  message.mutable_offset()->Assign(chunk.offset.begin(), chunk.offset.end());
+  message.mutable_extent()->Assign(chunk.extent.begin(), chunk.extent.end());
+  message.mutable_crc32c()->Assign(chunk.crc32c.begin(), chunk.crc32c.end());
+}
+
+Chunk Decode(const checkpoint_pb::Chunk& message) {
+  return {.file = message.file(),
+          .entry = message.entry(),
+          .file_offset = message.file_offset(),
+          .offset = {message.offset().begin(), message.offset().end()},
+          .extent = {message.extent().begin(), message.extent().end()},
+          .crc32c = {message.crc32c().begin(), message.crc32c().end()}};
+}
+
+void Encode(const TensorEntry& tensor, checkpoint_pb::TensorEntry& message) {
+  message.set_name(tensor.name);
+  message.set_kind(tensor.kind);
+  message.set_dtype(tensor.dtype);
+  message.mutable_shape()->Assign(tensor.shape.begin(), tensor.shape.end());
+  for (const Chunk& chunk : tensor.chunks) Encode(chunk, *message.add_chunks());
+}
+
+TensorEntry Decode(const checkpoint_pb::TensorEntry& message) {
+  TensorEntry tensor = {.name = message.name(),
+                        .kind = message.kind(),
+                        .dtype = message.dtype(),
+                        .shape = {message.shape().begin(), message.shape().end()},
+                        .chunks = {}};
+  tensor.chunks.reserve(static_cast<size_t>(message.chunks_size()));
+  for (const checkpoint_pb::Chunk& chunk : message.chunks()) tensor.chunks.push_back(Decode(chunk));
+  return tensor;
+}
+
+void Encode(const FileEntry& file, checkpoint_pb::FileEntry& message) {
+  message.set_name(file.name);
+  message.set_size(file.size);
+  message.set_header_bytes(file.header_bytes);
+  message.set_header_crc32c(file.header_crc32c);
+  message.set_xxh3_128(file.xxh3_128);
+}
+
+FileEntry Decode(const checkpoint_pb::FileEntry& message) {
+  return {.name = message.name(),
+          .size = message.size(),
+          .header_bytes = message.header_bytes(),
+          .header_crc32c = message.header_crc32c(),
+          .xxh3_128 = message.xxh3_128()};
+}
+
+void Encode(const TrainingState& state, checkpoint_pb::TrainingState& message) {
+  message.set_loss_scale(state.loss_scale);
+  message.set_loss_scale_growth_tracker(state.loss_scale_growth_tracker);
+  message.set_loss_scale_hysteresis(state.loss_scale_hysteresis);
+  message.set_optimizer_steps(state.optimizer_steps);
+  message.set_skipped_iterations(state.skipped_iterations);
+  message.set_seed(state.seed);
+}
+
+TrainingState Decode(const checkpoint_pb::TrainingState& message) {
+  return {.loss_scale = message.loss_scale(),
+          .loss_scale_growth_tracker = message.loss_scale_growth_tracker(),
+          .loss_scale_hysteresis = message.loss_scale_hysteresis(),
+          .optimizer_steps = message.optimizer_steps(),
+          .skipped_iterations = message.skipped_iterations(),
+          .seed = message.seed()};
+}
+
+// Maps have no order of their own: deterministic output sorts them.
+std::string Serialize(const google::protobuf::MessageLite& message) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    if (message.ByteSizeLong() > static_cast<size_t>(std::numeric_limits<int>::max()) ||
+        !message.SerializeToCodedStream(&coded)) {
+      Throw(ErrorKind::kCheckpoint, "manifest", "the description would exceed 2 GiB");
+    }
+  }
+  return bytes;
+}
+
+bool Parse(std::string_view bytes, google::protobuf::MessageLite& message) {
+  return bytes.size() <= static_cast<size_t>(std::numeric_limits<int>::max()) &&
+         message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+}
+
+}  // namespace
+
+std::string SerializeManifest(const Manifest& manifest) {
+  checkpoint_pb::Manifest message;
+  message.set_format_version(manifest.format_version);
+  message.set_iteration(manifest.iteration);
+  message.set_consumed_samples(manifest.consumed_samples);
+  message.set_tokens(manifest.tokens);
+  message.set_config_text(manifest.config_text);
+  Encode(manifest.training_state, *message.mutable_training_state());
+  message.mutable_layout()->insert(manifest.layout.begin(), manifest.layout.end());
+  for (const TensorEntry& tensor : manifest.tensors) Encode(tensor, *message.add_tensors());
+  for (const FileEntry& file : manifest.files) Encode(file, *message.add_files());
+  return Serialize(message);
+}
+
+Manifest ParseManifest(std::string_view bytes, const std::string& where) {
+  checkpoint_pb::Manifest message;
+  if (!Parse(bytes, message)) {
+    Throw(ErrorKind::kCheckpoint, where, "is not a checkpoint manifest");
+  }
+  Manifest manifest;
+  manifest.format_version = message.format_version();
+  manifest.iteration = message.iteration();
+  manifest.consumed_samples = message.consumed_samples();
+  manifest.tokens = message.tokens();
+  manifest.config_text = message.config_text();
+  manifest.training_state = Decode(message.training_state());
+  manifest.layout.insert(message.layout().begin(), message.layout().end());
+  manifest.tensors.reserve(static_cast<size_t>(message.tensors_size()));
+  for (const auto& tensor : message.tensors()) manifest.tensors.push_back(Decode(tensor));
+  manifest.files.reserve(static_cast<size_t>(message.files_size()));
+  for (const auto& file : message.files()) manifest.files.push_back(Decode(file));
+  ValidateManifest(manifest, where);
+  return manifest;
+}
+
+std::string SerializeShardResult(const ShardResult& shard) {
+  checkpoint_pb::Shard message;
+  Encode(shard.file, *message.mutable_file());
+  for (const TensorEntry& tensor : shard.tensors) Encode(tensor, *message.add_tensors());
+  return Serialize(message);
+}
+
+ShardResult ParseShardResult(std::string_view bytes) {
+  checkpoint_pb::Shard message;
+  if (!Parse(bytes, message)) {
+    Throw(ErrorKind::kCheckpoint, "shard description", "{} bytes that are none", bytes.size());
+  }
+  ShardResult shard = {.file = Decode(message.file()), .tensors = {}};
+  for (const auto& tensor : message.tensors()) shard.tensors.push_back(Decode(tensor));
+  return shard;
+}
+
+}  // namespace cairn

@@ -1,0 +1,81 @@
+#include "runtime/ops/cpu_isa.h"
+
+#include <mutex>
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include "runtime/base/error.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace cairn {
+namespace {
+
+#if defined(__x86_64__)
+
+constexpr unsigned kFeatureLeaf = 7;
+constexpr unsigned kAmxTileBit = 1u << 24;  // EDX of leaf 7
+constexpr unsigned kTileLeaf = 0x1d;
+constexpr long kArchReqXcompPerm = 0x1023;  // <asm/prctl.h> since Linux 5.16
+constexpr long kXfeatureTileData = 18;
+
+bool AnnouncesAmx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(kFeatureLeaf, 0, &a, &b, &c, &d) != 0 && (d & kAmxTileBit) != 0;
+}
+
+// The tile palette is described and Linux lets this process (and threads it starts later) use it.
+bool AmxUsable() {
+  unsigned max_palette = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(kTileLeaf, 0, &max_palette, &b, &c, &d) == 0 || max_palette == 0) {
+    return false;
+  }
+  return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureTileData) == 0;
+}
+
+bool IsIntel() {
+  unsigned max_leaf = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(0, &max_leaf, &b, &c, &d) != 0 && b == signature_INTEL_ebx &&
+         d == signature_INTEL_edx && c == signature_INTEL_ecx;
+}
+
+#else
+
+bool AnnouncesAmx() { return false; }
+bool AmxUsable() { return false; }
+bool IsIntel() { return false; }
+
+#endif
+
+void Configure() {
+  if (!AnnouncesAmx() || AmxUsable()) return;
+  if (dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16) != dnnl_success) {
+    Throw(ErrorKind::kDevice, "oneDNN",
+          "this machine's AMX cannot be used, and oneDNN was used before it could be told so; set "
+          "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment");
+  }
+}
+
+}  // namespace
+
+void ConfigureCpuLibraries() {
+  static std::once_flag once;
+  std::call_once(once, Configure);
+}
+
+bool HasFastBFloat16Products() {
+  ConfigureCpuLibraries();
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::avx512_core_bf16:
+      return !IsIntel();
+    case dnnl::cpu_isa::avx512_core_amx:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace cairn

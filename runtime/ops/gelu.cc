@@ -1,0 +1,34 @@
+#include "runtime/ops/gelu.h"
+
+#include <glog/logging.h>
+
+#include "runtime/ops/dispatch.h"
+#include "runtime/ops/gelu_cpu.h"
+
+namespace cairn {
+
+Value Gelu(Tape& tape, const Value& x) {
+  Tensor y = x.data.EmptyLike();
+  GeluForward(y, x.data);
+  if (!x.needs_gradient()) return Value{std::move(y)};
+  return tape.Record("gelu", std::move(y), [id = x.id, x = x.data](Tape& tape, const Tensor& dy) {
+    Tensor dx = x.EmptyLike();
+    GeluBackward(dx, dy, x);
+    tape.AddGradient(id, std::move(dx));
+  });
+}
+
+void GeluForward(const Tensor& y, const Tensor& x) {
+  CHECK(y.contiguous() && x.contiguous());
+  CHECK(y.shape() == x.shape() && y.dtype() == x.dtype());
+  OnCpu("gelu", x, [&] { cpu::GeluForward(y, x); });
+}
+
+void GeluBackward(const Tensor& dx, const Tensor& dy, const Tensor& x) {
+  CHECK(dx.contiguous() && dy.contiguous() && x.contiguous());
+  CHECK(dx.shape() == x.shape() && dx.dtype() == x.dtype());
+  CHECK(dy.numel() == x.numel() && dy.dtype() == x.dtype());
+  OnCpu("gelu", x, [&] { cpu::GeluBackward(dx, dy, x); });
+}
+
+}  // namespace cairn

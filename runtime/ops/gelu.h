@@ -1,0 +1,16 @@
+#pragma once
+
+#include "runtime/autograd/tape.h"
+
+namespace cairn {
+
+/// The tanh form of the Gaussian error linear unit (Hendrycks and Gimpel 2016):
+/// y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), elementwise in fp32. Saves x.
+Value Gelu(Tape& tape, const Value& x);
+
+/// y = gelu(x); contiguous, same shape and floating dtype.
+void GeluForward(const Tensor& y, const Tensor& x);
+/// dx = dy gelu'(x).
+void GeluBackward(const Tensor& dx, const Tensor& dy, const Tensor& x);
+
+}  // namespace cairn

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "runtime/ops/team.h"
+#include "runtime/tensor/dtype.h"
+
+namespace cairn {
+
+/// Mean and 1/sqrt(variance + epsilon) of a row.
+struct RowMoments {
+  float mean;
+  float rstd;
+};
+
+/// y = (x - mean) rstd gamma + beta over one row of n elements.
+template <typename Team, typename T>
+[[gnu::always_inline]] CAIRN_HOST_DEVICE inline RowMoments LayerNormRow(
+    const Team& team, int64_t n, T* y, const T* x, const T* gamma, const T* beta, float epsilon) {
+  const float count = static_cast<float>(n);
+  const float mean =
+      team.reduce(n, [=](int64_t i) CAIRN_INLINE { return static_cast<float>(x[i]); }) / count;
+  const float variance = team.reduce(n, [=](int64_t i) CAIRN_INLINE {
+    const float centred = static_cast<float>(x[i]) - mean;
+    return centred * centred;
+  }) / count;
+  const float rstd = 1.0f / std::sqrt(variance + epsilon);
+  team.for_each(n, [=](int64_t i) CAIRN_INLINE {
+    const float normal = (static_cast<float>(x[i]) - mean) * rstd;
+    y[i] = T(normal * static_cast<float>(gamma[i]) + static_cast<float>(beta[i]));
+  });
+  return {mean, rstd};
+}
+
+/// With g = dy gamma and z = (x - mean) rstd: dx = rstd (g - mean(g) - z mean(g z)).
+template <typename Team, typename T>
+[[gnu::always_inline]] CAIRN_HOST_DEVICE inline void LayerNormGradientRow(const Team& team,
+                                                                          int64_t n, T* dx,
+                                                                          const T* dy, const T* x,
+                                                                          const T* gamma,
+                                                                          RowMoments moments) {
+  const float mean = moments.mean;
+  const float rstd = moments.rstd;
+  const float count = static_cast<float>(n);
+  const float mean_g = team.reduce(n, [=](int64_t i) CAIRN_INLINE {
+    return static_cast<float>(dy[i]) * static_cast<float>(gamma[i]);
+  }) / count;
+  const float mean_gz = team.reduce(n, [=](int64_t i) CAIRN_INLINE {
+    const float g = static_cast<float>(dy[i]) * static_cast<float>(gamma[i]);
+    return g * ((static_cast<float>(x[i]) - mean) * rstd);
+  }) / count;
+  team.for_each(n, [=](int64_t i) CAIRN_INLINE {
+    const float g = static_cast<float>(dy[i]) * static_cast<float>(gamma[i]);
+    const float z = (static_cast<float>(x[i]) - mean) * rstd;
+    dx[i] = T(rstd * (g - mean_g - z * mean_gz));
+  });
+}
+
+/// out = dy (x - mean) rstd over n elements of a row: what the row adds to gamma's gradient.
+template <typename Team, typename T>
+[[gnu::always_inline]] CAIRN_HOST_DEVICE inline void LayerNormGammaRow(const Team& team, int64_t n,
+                                                                       float* out, const T* dy,
+                                                                       const T* x,
+                                                                       RowMoments moments) {
+  team.for_each(n, [=](int64_t i) CAIRN_INLINE {
+    const float z = (static_cast<float>(x[i]) - moments.mean) * moments.rstd;
+    out[i] = static_cast<float>(dy[i]) * z;
+  });
+}
+
+}  // namespace cairn

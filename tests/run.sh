@@ -1,0 +1,61 @@
+#!/bin/sh
+# Installs what is missing, builds, and runs every test: the checks of the tree, the release build, and
+# the thread-rank tests under ASan+UBSan and TSan. Ends with one line "N passed, N failed".
+set -u
+cd "$(dirname "$0")/.."
+
+./launcher/install_dependencies.sh --tests || exit 1
+. ./launcher/mpi_environment.sh
+
+passed=0
+failed=0
+jobs=$(nproc)
+
+# stage NAME COMMAND...: runs it, and counts it as one test unless it is a ctest run.
+stage() {
+  name=$1
+  shift
+  printf '\n== %s\n' "$name"
+  start=$(date +%s)
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    printf 'FAILED: %s\n' "$name"
+  fi
+  printf '(%s: %ss)\n' "$name" "$(($(date +%s) - start))"
+}
+
+# suite PRESET [ctest arguments...]: builds a preset and runs its tests, each counted.
+suite() {
+  preset=$1
+  shift
+  printf '\n== build and test: %s\n' "$preset"
+  start=$(date +%s)
+  if ! { cmake --preset "$preset" >"build/$preset.log" 2>&1 ||
+         { cat "build/$preset.log"; false; }; } ||
+     ! cmake --build "build/$preset" -- --quiet; then
+    failed=$((failed + 1))
+    printf 'FAILED: build of %s\n' "$preset"
+    return
+  fi
+  printf '(build of %s: %ss)\n' "$preset" "$(($(date +%s) - start))"
+  log=build/$preset/ctest.log
+  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@" >"$log" 2>&1
+  grep -vE '^Internal ctest|^ *Start ' "$log"
+  ok=$(grep -cE ' Passed +[0-9.]+ sec' "$log")
+  total=$(sed -nE 's/.* tests failed out of ([0-9]+)$/\1/p' "$log")
+  passed=$((passed + ok))
+  # No summary means that ctest itself failed.
+  failed=$((failed + ${total:-$((ok + 1))} - ok))
+}
+
+mkdir -p build
+stage "formatting" ./tests/tree/check_format.sh
+suite release -j "$jobs"
+stage "clang-tidy" ./tests/tree/check_tidy.sh
+suite asan -j "$jobs" -L threads
+suite tsan -j "$jobs" -L threads
+
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/checkpoint/manifest.h"
+#include "runtime/checkpoint/shard_writer.h"
+
+namespace cairn {
+
+/// A folder that is removed with all it holds at the end of its scope.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+/// A rectangle with its own vectors.
+struct Tile {
+  std::vector<int64_t> offset;
+  std::vector<int64_t> extent;
+};
+
+/// The elements of `tile` of a row-major tensor of `shape`, copied one by one.
+std::vector<float> Slice(const std::vector<float>& tensor, const std::vector<int64_t>& shape,
+                         const Tile& tile);
+
+/// The product of `shape`.
+int64_t Elements(const std::vector<int64_t>& shape);
+
+/// `count` values that differ from each other, depending on `seed`.
+std::vector<float> Values(int64_t count, uint32_t seed);
+
+/// A random tiling of `shape` by straight cuts into about `pieces` tiles.
+std::vector<Tile> RandomTiling(const std::vector<int64_t>& shape, int pieces, uint32_t seed);
+
+/// Writes and commits a small checkpoint of two shards at RUN_DIR/checkpoints/step-N: weights that
+/// are whole, split and scalar, and optimizer state. Returns its folder.
+std::string WriteSmallCheckpoint(const std::string& run_dir, int64_t iteration);
+
+/// The values that WriteSmallCheckpoint gives "layers.0.mlp.fc1.weight" [6,4] and its "exp_avg".
+std::vector<float> SmallWeight();
+std::vector<float> SmallMoment();
+
+/// Whole content of a file, and its replacement in place.
+std::string ReadFile(const std::string& path);
+void WriteFile(const std::string& path, const std::string& content);
+
+}  // namespace cairn
