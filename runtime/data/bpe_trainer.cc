@@ -1,6 +1,7 @@
 #include "runtime/data/bpe_trainer.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <queue>
 #include <unordered_map>
 #include <unordered_set>
@@ -163,6 +164,7 @@ void TrainBpe(const std::vector<std::string>& inputs, int64_t vocab_size,
 
   const ByteAlphabet alphabet;
   std::vector<std::string> pieces;  // as text
+  pieces.reserve(vocab_size);
   nlohmann::json merges = nlohmann::json::array();
   for (int byte = 0; byte < kBytes; ++byte) {
     pieces.push_back(alphabet.ToText(std::string(1, static_cast<char>(byte))));

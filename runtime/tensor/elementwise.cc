@@ -28,7 +28,7 @@ bool RunsOnCpu(const char* op, const Tensor& tensor) {
 
 void FillZero(const Tensor& destination) {
   CHECK(destination.contiguous());
-  if (!RunsOnCpu("FillZero", destination)) return;
+  if (!RunsOnCpu("FillZero", destination) || destination.numel() == 0) return;
   std::memset(destination.raw(), 0, destination.bytes());
 }
 

@@ -217,10 +217,10 @@ TEST(BpeTokenizerTest, DamagedFilesAreErrors) {
 TEST(LoadTokenizerTest, SaysWhatWouldFit) {
   const TestFolder folder;
   EXPECT_THAT(ErrorText(ErrorKind::kData, [&] { LoadTokenizer("bytes"); }),
-              HasSubstr("\"byte\", a SentencePiece .model"));
+              HasSubstr("\"byte\", a Hugging Face tokenizer.json"));
   EXPECT_THAT(ErrorText(ErrorKind::kData, [&] { LoadTokenizer(folder.Path("")); }),
               HasSubstr("the folder has no tokenizer.json"));
-  EXPECT_THAT(ErrorText(ErrorKind::kData, [&] { LoadTokenizer(folder.Path("none.model")); }),
+  EXPECT_THAT(ErrorText(ErrorKind::kData, [&] { LoadTokenizer(folder.Path("none.json")); }),
               HasSubstr("no such file"));
 }
 
