@@ -1,8 +1,17 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <glog/logging.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <iostream>
+#include <string>
+#include <system_error>
+#include <vector>
 
 #include "launcher/commands/ckpt_command.h"
 #include "launcher/commands/data_command.h"
@@ -11,12 +20,43 @@
 #include "launcher/commands/generate_command.h"
 #include "launcher/commands/train_command.h"
 #include "launcher/program.h"
+#include "runtime/config/text.h"
 
 namespace cairn {
 
 namespace {
 
+// What the libraries log goes to standard error, and only what a user should know. A file that
+// grows over a limit is an error of that write, not the end of the process.
+void PrepareProcess(const char* name) {
+  FLAGS_logtostderr = true;
+  FLAGS_minloglevel = google::GLOG_WARNING;
+  google::InitGoogleLogging(name);
+  if (std::signal(SIGXFSZ, SIG_IGN) == SIG_ERR) ThrowErrno(errno, "signal", "SIGXFSZ");
+}
+
+// A mistake in the command line, told as every other error is.
+Error UsageError(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App* command = &app;
+  std::string words = app.get_name();
+  while (!command->get_subcommands().empty()) {
+    command = command->get_subcommands().front();
+    words += " " + command->get_name();
+  }
+  std::vector<std::string> names;
+  for (const CLI::App* sub : command->get_subcommands({})) names.push_back(sub->get_name());
+  const std::vector<std::string> unknown = command->remaining();
+  if (names.empty() || unknown.empty()) {
+    return {ErrorKind::kUsage, "command line",
+            fmt::format("{} (see `{} --help`)", error.what(), words)};
+  }
+  return {ErrorKind::kUsage, "command line",
+          fmt::format("`{}` has no command {}{} (commands: {})", words, Quoted(unknown.front()),
+                      DidYouMean(unknown.front(), names), fmt::join(names, ", "))};
+}
+
 int Main(int argc, char** argv) {
+  PrepareProcess(argv[0]);
   Program program;
   program.argc = &argc;
   program.argv = &argv;
@@ -27,7 +67,8 @@ int Main(int argc, char** argv) {
   int exit_status = kExitOk;
   CLI::App app("Cairn trains GPT-scale Transformers over many ranks.", "cairn");
   app.require_subcommand(1);
-  app.set_version_flag("--version", "cairn " CAIRN_VERSION);
+  app.set_help_flag("-h,--help", "print this help and exit");
+  app.set_version_flag("--version", "cairn " CAIRN_VERSION, "print the version and exit");
   AddTrainCommand(app, program, exit_status);
   AddCkptCommand(app, exit_status);
   AddDataCommand(app, exit_status);
@@ -41,10 +82,13 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
-    return app.exit(success);
+    exit_status = app.exit(success);
   } catch (const CLI::ParseError& error) {
-    app.exit(error);
-    return kExitUsage;
+    return FailTogether(UsageError(app, error), program);
+  }
+  // A full disk or a closed pipe must not swallow what was asked for.
+  if (std::cout.flush().fail() || std::ferror(stdout) != 0 || std::fflush(stdout) != 0) {
+    ThrowErrno(errno, "write", "standard output");
   }
   return exit_status;
 }
@@ -58,6 +102,9 @@ int main(int argc, char** argv) {
   } catch (const cairn::Error& error) {
     cairn::ReportError(error);
     return error.exit_status();
+  } catch (const std::system_error& error) {
+    cairn::ReportError(cairn::Error(cairn::ErrorKind::kIo, "operating system", error.what()));
+    return cairn::kExitRunFailed;
   } catch (const std::exception& error) {
     cairn::ReportError(cairn::Error(cairn::ErrorKind::kInternal, "unexpected", error.what()));
     return cairn::kExitRunFailed;

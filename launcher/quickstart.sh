@@ -53,5 +53,5 @@ cat <<END
 == three commands to try next
 $program generate $run --prompt "In the beginning" --temperature 0.7
 $program train gpt3-175b --dry-run --world-size 1024
-mpirun --oversubscribe -n 2 $program train quickstart checkpoint.load=auto train.train_iters=400
+. launcher/mpi_environment.sh; mpirun --oversubscribe -n 2 $program train quickstart checkpoint.load=auto train.train_iters=400
 END

@@ -8,6 +8,7 @@
 #include <iostream>
 #include <type_traits>
 
+#include "runtime/base/error.h"
 #include "runtime/checkpoint/file.h"
 
 namespace cairn {
@@ -65,12 +66,14 @@ void RunReporter::EndStep(TrainEngine& engine, const TrainEngine::StepOutcome& o
     double data_wait;
     int64_t peak_memory;
   };
-  const double data_wait = engine.data_wait().TakeSeconds();
-  const bool last = engine.iteration() == config_.train().train_iters();
-  if (engine.iteration() % config_.log().log_interval() != 0 && !last) return;
-  const std::vector<Measured> ranks = GatherValues<Measured>(
-      *world_, {seconds, static_cast<double>(world_->wait_ns() - comm_wait_before_ns_) * 1e-9,
-                data_wait, device_->allocator().stats().peak_total});
+  const Measured own = {seconds,
+                        static_cast<double>(world_->wait_ns() - comm_wait_before_ns_) * 1e-9,
+                        engine.data_wait().TakeSeconds(), device_->allocator().stats().peak_total};
+  // Alike on every rank. The steps between are shown as rank 0 saw them.
+  const bool logged = outcome.skipped || engine.iteration() % config_.log().log_interval() == 0 ||
+                      engine.iteration() == config_.train().train_iters();
+  const std::vector<Measured> ranks =
+      logged ? GatherValues(*world_, own) : std::vector<Measured>{own};
   if (!first()) return;
 
   StepMetrics metrics;
@@ -100,16 +103,28 @@ void RunReporter::EndStep(TrainEngine& engine, const TrainEngine::StepOutcome& o
       since_start_.ElapsedSeconds() / static_cast<double>(summary_.iterations);
   progress.remaining_seconds =
       per_iteration * static_cast<double>(config_.train().train_iters() - engine.iteration());
-  metrics_log_->Write(metrics);
-  if (tensorboard_) tensorboard_->Write(metrics);
+  if (logged) WriteFiles(metrics);
   progress_->Report(metrics, progress);
+}
+
+template <typename Metrics>
+void RunReporter::WriteFiles(const Metrics& metrics) {
+  try {
+    metrics_log_->Write(metrics);
+    if (tensorboard_) tensorboard_->Write(metrics);
+    writing_failed_ = false;
+  } catch (const Error& error) {
+    // A full disk takes lines of a log, not the training.
+    if (!writing_failed_)
+      Note(fmt::format("metrics not written, training goes on: {}", error.what()));
+    writing_failed_ = true;
+  }
 }
 
 void RunReporter::Evaluated(const EvalMetrics& metrics) {
   summary_.validation_loss = metrics.lm_loss_validation;
   if (!first()) return;
-  metrics_log_->Write(metrics);
-  if (tensorboard_) tensorboard_->Write(metrics);
+  WriteFiles(metrics);
   Note(fmt::format("iter {} | validation loss {:.4f}", metrics.iteration,
                    metrics.lm_loss_validation));
 }

@@ -20,7 +20,8 @@ class RunReporter {
   RunReporter(const TrainConfig& config, Communicator& world, Device& device, int64_t iteration);
 
   void BeginStep();
-  /// Collective on logged iterations.
+  /// Shows every step. Collective on logged iterations: each log_interval-th, the last, and those
+  /// that were skipped; only these go to the files.
   void EndStep(TrainEngine& engine, const TrainEngine::StepOutcome& outcome);
   void Evaluated(const EvalMetrics& metrics);
   void Saved(const std::string& path);
@@ -31,6 +32,8 @@ class RunReporter {
 
  private:
   bool first() const { return world_->rank() == 0; }
+  template <typename Metrics>
+  void WriteFiles(const Metrics& metrics);
 
   const TrainConfig config_;
   Communicator* world_;
@@ -42,6 +45,7 @@ class RunReporter {
   Stopwatch since_start_;
   Stopwatch step_watch_;
   int64_t comm_wait_before_ns_ = 0;
+  bool writing_failed_ = false;  ///< the last write to the files; said once
 };
 
 }  // namespace cairn

@@ -32,6 +32,10 @@ StopSignal::StopSignal() {
 }
 
 StopSignal::~StopSignal() {
+  // A signal that came after the last question was about a run that has ended.
+  signalfd_siginfo info{};
+  while (read(descriptor_, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
+  }
   close(descriptor_);
   const sigset_t set = StopSignals();
   // Fails only for a wrong argument.

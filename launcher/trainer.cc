@@ -11,11 +11,12 @@
 
 namespace cairn {
 
-Trainer::Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device,
+Trainer::Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, StopSignal& stop,
                  const std::string& program)
     : loaded_(loaded),
       config_(loaded_.config),
       mesh_(&mesh),
+      stop_(&stop),
       program_(program),
       engine_(config_, mesh, device) {
   OpenData();
@@ -94,7 +95,7 @@ ExitStatus Trainer::Run() {
   while (!leave && engine_.iteration() < config_.train().train_iters()) {
     reporter_->BeginStep();
     const TrainEngine::StepOutcome outcome =
-        engine_.Step(next_sample, stop_.Requested() || OutOfTime());
+        engine_.Step(next_sample, stop_->Requested() || OutOfTime());
     reporter_->EndStep(engine_, outcome);
     if (Due(config_.train().eval_interval())) EvaluateAndReport();
     leave = outcome.stop_requested || Due(config_.train().exit_interval());

@@ -16,9 +16,10 @@ namespace cairn {
 class Trainer {
  public:
   /// Collective over the mesh's world: opens the data, finds the checkpoint that checkpoint.load
-  /// asks for, and loads it or starts afresh. `program` is how the user called Cairn, for the
-  /// resume command. Throws CollectiveError.
-  Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, const std::string& program);
+  /// asks for, and loads it or starts afresh. `stop` says when to end early. `program` is how the
+  /// user called Cairn, for the resume command. Throws CollectiveError.
+  Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, StopSignal& stop,
+          const std::string& program);
 
   /// kExitOk when train_iters are done, kExitInterrupted after a clean save on request.
   ExitStatus Run();
@@ -37,9 +38,9 @@ class Trainer {
   LoadedConfig loaded_;
   const TrainConfig& config_;
   const Mesh* mesh_;
+  StopSignal* stop_;
   std::string program_;
   Stopwatch since_start_;
-  StopSignal stop_;
   TrainEngine engine_;
   std::unique_ptr<GptDataset> train_data_;
   std::unique_ptr<GptDataset> valid_data_;

@@ -36,7 +36,9 @@ class PipelineExecutor {
                    const Tape::Options& tape_options);
 
   /// Called before the first backward action of the last microbatch to be finished.
-  void set_before_last_backward(std::function<void()> hook) { before_last_backward_ = hook; }
+  void set_before_last_backward(std::function<void()> hook) {
+    before_last_backward_ = std::move(hook);
+  }
 
   /// One pass over the schedule. Returns, on the last stage, the output of each microbatch.
   std::vector<Tensor> Run();

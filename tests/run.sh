@@ -26,15 +26,16 @@ stage() {
   printf '(%s: %ss)\n' "$name" "$(($(date +%s) - start))"
 }
 
-# suite PRESET [ctest arguments...]: builds a preset and runs its tests, each counted.
+# suite PRESET TARGET [ctest arguments...]: builds a target of a preset and runs tests, each counted.
 suite() {
   preset=$1
-  shift
+  target=$2
+  shift 2
   printf '\n== build and test: %s\n' "$preset"
   start=$(date +%s)
   if ! { cmake --preset "$preset" >"build/$preset.log" 2>&1 ||
          { cat "build/$preset.log"; false; }; } ||
-     ! cmake --build "build/$preset" -- --quiet; then
+     ! cmake --build "build/$preset" --target "$target" -- --quiet; then
     failed=$((failed + 1))
     printf 'FAILED: build of %s\n' "$preset"
     return
@@ -52,10 +53,11 @@ suite() {
 
 mkdir -p build
 stage "formatting" ./tests/tree/check_format.sh
-suite release -j "$jobs"
+stage "floors and file lengths" ./tests/tree/check_floors.sh
+suite release all -j "$jobs"
 stage "clang-tidy" ./tests/tree/check_tidy.sh
-suite asan -j "$jobs" -L threads
-suite tsan -j "$jobs" -L threads
+suite asan thread_tests -j "$jobs" -L threads
+suite tsan thread_tests -j "$jobs" -L threads
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

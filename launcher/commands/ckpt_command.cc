@@ -37,22 +37,22 @@ std::pair<CLI::App*, std::shared_ptr<Options>> Add(CLI::App& ckpt, const char* n
 }
 
 void AddListing(CLI::App& ckpt) {
-  const auto [ls, ls_options] = Add(ckpt, "ls", "List the checkpoints of a run", "RUN");
+  const auto [ls, ls_options] = Add(ckpt, "ls", "list the checkpoints of a run", "RUN");
   ls->callback([o = ls_options] { CkptLs(o->target, o->as_json); });
 
   const auto [info, info_options] =
-      Add(ckpt, "info", "Show progress, sizes, layout and config", "CHECKPOINT");
+      Add(ckpt, "info", "show progress, sizes, layout and config", "CHECKPOINT");
   info->callback([o = info_options] { CkptInfo(o->target, o->as_json); });
 
   const auto [tensors, tensors_options] =
-      Add(ckpt, "tensors", "List the logical tensors", "CHECKPOINT");
+      Add(ckpt, "tensors", "list the logical tensors", "CHECKPOINT");
   tensors->add_option("--glob", tensors_options->glob, "only names that match, as in a shell")
       ->type_name("PATTERN");
   tensors->callback([o = tensors_options] { CkptTensors(o->target, o->glob, o->as_json); });
 }
 
 void AddShow(CLI::App& ckpt) {
-  const auto [show, options] = Add(ckpt, "show", "Show values of a tensor", "CHECKPOINT");
+  const auto [show, options] = Add(ckpt, "show", "show values of a tensor", "CHECKPOINT");
   show->add_option("tensor", options->tensor, "its name, or a part of it: NAME[0:3,:8]")
       ->required()
       ->type_name("TENSOR");
@@ -64,7 +64,7 @@ void AddShow(CLI::App& ckpt) {
 
 void AddVerify(CLI::App& ckpt, int& exit_status) {
   const auto [verify, options] =
-      Add(ckpt, "verify", "Look for damage; exit status 1 where there is some", "CHECKPOINT");
+      Add(ckpt, "verify", "look for damage; exit status 1 where there is some", "CHECKPOINT");
   CLI::Option* const quick =
       verify->add_flag("--quick", options->quick, "commit, manifest, sizes and headers only");
   verify->add_flag("--full", options->full, "every byte (default)")->excludes(quick);
@@ -77,7 +77,7 @@ void AddVerify(CLI::App& ckpt, int& exit_status) {
 }  // namespace
 
 void AddCkptCommand(CLI::App& app, int& exit_status) {
-  CLI::App* const ckpt = app.add_subcommand("ckpt", "Inspect and verify checkpoints");
+  CLI::App* const ckpt = app.add_subcommand("ckpt", "inspect and verify checkpoints");
   ckpt->require_subcommand(1);
   AddListing(*ckpt);
   AddShow(*ckpt);

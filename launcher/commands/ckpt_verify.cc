@@ -51,7 +51,8 @@ bool CkptVerify(const std::string& checkpoint, VerifyLevel level, bool as_json) 
     PrintText(fmt::format("{}: good ({} verification)\n", directory, level_name));
     return true;
   }
-  std::string text = fmt::format("{}: damaged in {} places\n", directory, damages.size());
+  std::string text = fmt::format("{}: damaged in {} place{}\n", directory, damages.size(),
+                                 damages.size() == 1 ? "" : "s");
   for (const Damage& damage : std::span(damages).first(std::min(damages.size(), kMaxLines))) {
     text += fmt::format("  {}\n", Describe(damage));
   }

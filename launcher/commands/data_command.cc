@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/commands/arguments.h"
 #include "runtime/base/error.h"
 #include "runtime/data/bpe_trainer.h"
 #include "runtime/data/document_reader.h"
@@ -229,7 +230,7 @@ bool Verify(const std::string& prefix, int64_t vocab_size, bool as_json) {
 
 void AddBuild(CLI::App& data) {
   auto* const build =
-      data.add_subcommand("build", "Tokenize text into a Megatron .bin/.idx dataset");
+      data.add_subcommand("build", "tokenize text into a Megatron .bin/.idx dataset");
   const auto options = std::make_shared<BuildOptions>();
   build
       ->add_option("input", options->inputs,
@@ -251,7 +252,7 @@ void AddBuild(CLI::App& data) {
 }
 
 void AddInfo(CLI::App& data) {
-  auto* const info = data.add_subcommand("info", "Show the sizes of a dataset");
+  auto* const info = data.add_subcommand("info", "show the sizes of a dataset");
   const auto prefix = std::make_shared<std::string>();
   const auto as_json = std::make_shared<bool>(false);
   info->add_option("prefix", *prefix, "of the .bin and .idx files")
@@ -262,19 +263,19 @@ void AddInfo(CLI::App& data) {
 }
 
 void AddShow(CLI::App& data) {
-  auto* const show = data.add_subcommand("show", "Show the tokens or the text of a document");
+  auto* const show = data.add_subcommand("show", "show the tokens or the text of a document");
   const auto options = std::make_shared<ShowOptions>();
   show->add_option("prefix", options->prefix, "of the .bin and .idx files")
       ->required()
       ->type_name("PREFIX");
   show->add_option("--document", options->document, "which, from 0")
       ->required()
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast<int64_t>(0))
       ->type_name("N");
   show->add_option("--tokenizer", options->tokenizer, "show text instead of ids")->type_name("T");
   show->add_option("--count", options->count, "tokens to show at most")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast<int64_t>(0))
       ->type_name("N");
   show->add_flag("--json", options->as_json, "print JSON");
   show->callback([options] { Show(*options); });
@@ -282,7 +283,7 @@ void AddShow(CLI::App& data) {
 
 void AddVerify(CLI::App& data, int& exit_status) {
   auto* const verify =
-      data.add_subcommand("verify", "Check the files and every token; exit status 1 if damaged");
+      data.add_subcommand("verify", "check the files and every token; exit status 1 if damaged");
   const auto prefix = std::make_shared<std::string>();
   const auto vocab_size = std::make_shared<int64_t>(IndexedDataset::kAnyVocabulary);
   const auto as_json = std::make_shared<bool>(false);
@@ -290,7 +291,7 @@ void AddVerify(CLI::App& data, int& exit_status) {
       ->required()
       ->type_name("PREFIX");
   verify->add_option("--vocab-size", *vocab_size, "tokens must lie below it")
-      ->check(CLI::Range(int64_t{1}, IndexedDataset::kAnyVocabulary))
+      ->check(InRange(int64_t{1}, IndexedDataset::kAnyVocabulary))
       ->type_name("N");
   verify->add_flag("--json", *as_json, "print JSON");
   verify->callback([prefix, vocab_size, as_json, &exit_status] {
@@ -299,7 +300,7 @@ void AddVerify(CLI::App& data, int& exit_status) {
 }
 
 void AddTrainTokenizer(CLI::App& data) {
-  auto* const train = data.add_subcommand("train-tokenizer", "Train a byte-level BPE tokenizer");
+  auto* const train = data.add_subcommand("train-tokenizer", "train a byte-level BPE tokenizer");
   const auto inputs = std::make_shared<std::vector<std::string>>();
   const auto vocab_size = std::make_shared<int64_t>(0);
   const auto output = std::make_shared<std::string>();
@@ -327,7 +328,7 @@ void AddTrainTokenizer(CLI::App& data) {
 }  // namespace
 
 void AddDataCommand(CLI::App& app, int& exit_status) {
-  auto* const data = app.add_subcommand("data", "Build, inspect and verify tokenized datasets");
+  auto* const data = app.add_subcommand("data", "build, inspect and verify tokenized datasets");
   data->require_subcommand(1);
   AddBuild(*data);
   AddInfo(*data);

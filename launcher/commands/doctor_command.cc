@@ -105,7 +105,7 @@ ExitStatus Doctor(bool json) {
 void AddDoctorCommand(CLI::App& app, int& exit_status) {
   auto json = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand("doctor", "say whether and how well this host can train");
-  command->add_flag("--json", *json, "one JSON object");
+  command->add_flag("--json", *json, "print JSON");
   command->callback([json, &exit_status] { exit_status = Doctor(*json); });
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/commands/arguments.h"
 #include "launcher/inference.h"
 #include "runtime/data/gpt_dataset.h"
 #include "runtime/telemetry/format.h"
@@ -73,17 +74,22 @@ void AddEvalCommand(CLI::App& app, const Program& program, int& exit_status) {
   command
       ->add_option("CHECKPOINT", arguments->checkpoint,
                    "a step folder, a run folder, or a config (its untrained weights)")
-      ->required();
-  command->add_option("--data", arguments->data, "prefix of an indexed dataset")->required();
+      ->required()
+      ->type_name("");
+  command->add_option("--data", arguments->data, "prefix of an indexed dataset")
+      ->required()
+      ->type_name("PREFIX");
   command
       ->add_option("--split", arguments->split,
                    "part of the data, by the checkpoint's data.split, or all of it")
-      ->check(CLI::IsMember({"train", "valid", "test", "all"}))
+      ->check(CLI::IsMember({"train", "valid", "test", "all"}).description(""))
+      ->type_name("train|valid|test|all")
       ->capture_default_str();
   command->add_option("--max-samples", arguments->max_samples, "stop after so many; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast<int64_t>(0))
+      ->type_name("N")
       ->capture_default_str();
-  command->add_flag("--json", arguments->json, "one JSON object");
+  command->add_flag("--json", arguments->json, "print JSON");
   command->callback([=, &program, &exit_status] { exit_status = Eval(*arguments, program); });
 }
 

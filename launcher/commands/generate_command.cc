@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/commands/arguments.h"
 #include "launcher/inference.h"
 #include "launcher/sampling.h"
 #include "runtime/tensor/random.h"
@@ -70,24 +71,30 @@ void AddGenerateCommand(CLI::App& app, const Program& program, int& exit_status)
   command
       ->add_option("CHECKPOINT", arguments->checkpoint,
                    "a step folder, a run folder, or a config (its untrained weights)")
-      ->required();
-  command->add_option("--prompt", arguments->prompt, "text to continue");
+      ->required()
+      ->type_name("");
+  command->add_option("--prompt", arguments->prompt, "text to continue")->type_name("TEXT");
   command->add_option("--max-new-tokens", arguments->max_new_tokens, "length of the continuation")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(InRange<int64_t>(1, 1 << 20))
+      ->type_name("N")
       ->capture_default_str();
   command->add_option("--top-k", arguments->sampling.top_k, "sample from the k likeliest; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast<int64_t>(0))
+      ->type_name("K")
       ->capture_default_str();
   command->add_option("--top-p", arguments->sampling.top_p, "sample from the likeliest p")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(InRange(0.0, 1.0))
+      ->type_name("P")
       ->capture_default_str();
   command->add_option("--temperature", arguments->sampling.temperature, "0: the likeliest token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0.0))
+      ->type_name("T")
       ->capture_default_str();
   command->add_option("--seed", arguments->seed, "the same seed gives the same text")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast<int64_t>(0))
+      ->type_name("S")
       ->capture_default_str();
-  command->add_flag("--json", arguments->json, "one JSON object");
+  command->add_flag("--json", arguments->json, "print JSON");
   command->callback([=, &program, &exit_status] { exit_status = Generate(*arguments, program); });
 }
 

@@ -9,8 +9,10 @@
 #include <memory>
 #include <vector>
 
+#include "launcher/commands/arguments.h"
 #include "launcher/dry_run.h"
 #include "launcher/prepare.h"
+#include "launcher/stop_signal.h"
 #include "launcher/trainer.h"
 #include "parallel/agreement.h"
 #include "parallel/local_communicator.h"
@@ -84,7 +86,7 @@ void CheckSameEverywhere(Communicator& world, const Program& program, const Trai
   }
 }
 
-int TrainOnWorld(Communicator& world, int local_rank, const Program& program,
+int TrainOnWorld(Communicator& world, int local_rank, StopSignal& stop, const Program& program,
                  const std::function<LoadedConfig()>& load) {
   LoadedConfig loaded;
   RunTogether(world, [&] {
@@ -98,11 +100,13 @@ int TrainOnWorld(Communicator& world, int local_rank, const Program& program,
   std::unique_ptr<Device> device;
   RunTogether(world, [&] { device = MakeDevice(loaded.config, local_rank); });
   const Mesh mesh(world, MakeMeshShape(loaded.config, world.size()));
-  Trainer trainer(loaded, mesh, *device, program.name);
+  Trainer trainer(loaded, mesh, *device, stop, program.name);
   return trainer.Run();
 }
 
 int TrainUnderMpi(const Program& program, const std::function<LoadedConfig()>& load) {
+  // Before MPI starts threads of its own, which would take the signals with their default effect.
+  StopSignal stop;
   MpiSession session(program.argc, program.argv);
   // An error of one rank alone leaves the others waiting: the job is ended for all.
   try {
@@ -110,13 +114,14 @@ int TrainUnderMpi(const Program& program, const std::function<LoadedConfig()>& l
     ShareCores(session.local_size());
     const std::unique_ptr<Communicator> world = session.World();
     try {
-      return TrainOnWorld(*world, session.local_rank(), program, load);
+      return TrainOnWorld(*world, session.local_rank(), stop, program, load);
     } catch (const CollectiveError& error) {
       if (world->rank() == 0) ReportError(error);
       return error.exit_status();
     }
   } catch (const Error& error) {
     ReportError(error);
+    if (session.size() == 1) return error.exit_status();
     session.Abort(error.exit_status());
   } catch (const std::exception& error) {
     ReportError(Error(ErrorKind::kInternal, fmt::format("rank {}", session.rank()), error.what()));
@@ -141,25 +146,36 @@ int Train(const TrainArguments& arguments, const std::vector<std::string>& overr
   }
   if (LaunchedByMpi()) return TrainUnderMpi(program, load);
   ShareCores(1);
+  StopSignal stop;
   const std::unique_ptr<Communicator> world = NewSingleCommunicator();
-  return TrainOnWorld(*world, 0, program, load);
+  return TrainOnWorld(*world, 0, stop, program, load);
 }
 
 }  // namespace
 
+int FailTogether(const Error& error, const Program& program) {
+  if (LaunchedByMpi()) {
+    return TrainUnderMpi(program, [&]() -> LoadedConfig { throw Error(error); });
+  }
+  ReportError(error);
+  return error.exit_status();
+}
+
 void AddTrainCommand(CLI::App& app, const Program& program, int& exit_status) {
   auto arguments = std::make_shared<TrainArguments>();
   CLI::App* command = app.add_subcommand("train", "train a model, or go on training it");
-  command->add_option("CONFIG", arguments->config,
-                      "a config file, - for standard input, or a preset; without: the quickstart");
+  command
+      ->add_option("CONFIG", arguments->config,
+                   "a config file, - for standard input, or a preset; none: the quickstart")
+      ->type_name("");
   command->add_flag("--dry-run", arguments->dry_run,
                     "only say what each rank would hold, in parameters and bytes");
   command->add_option("--world-size", arguments->world_size, "number of ranks of the dry run")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(InRange(1, 1 << 20))
+      ->type_name("N");
   command->allow_extras();
   command->footer(
-      "Every config field can be set after CONFIG, as section.field=value or as --field-name "
-      "value.");
+      "Any config field can follow CONFIG, as section.field=value or as --field-name value.");
   command->callback([=, &program, &exit_status] {
     exit_status = Train(*arguments, command->remaining(), program);
   });

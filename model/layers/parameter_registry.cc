@@ -2,18 +2,18 @@
 
 namespace cairn {
 
-Parameter& ParameterRegistry::Add(const std::string& name, ShardSpec shard) {
+Parameter& ParameterRegistry::Add(const std::string& name, const ShardSpec& shard) {
   owned_.push_back(std::make_unique<Parameter>());
   Parameter& parameter = *owned_.back();
   parameter.name = name;
-  parameter.shard = std::move(shard);
+  parameter.shard = shard;
   list_.push_back(&parameter);
   return parameter;
 }
 
-Parameter& ParameterRegistry::Matrix(const std::string& name, ShardSpec shard,
+Parameter& ParameterRegistry::Matrix(const std::string& name, const ShardSpec& shard,
                                      double standard_deviation) {
-  Parameter& parameter = Add(name, std::move(shard));
+  Parameter& parameter = Add(name, shard);
   parameter.init = {InitSpec::Kind::kNormal, standard_deviation};
   parameter.decays = true;
   return parameter;

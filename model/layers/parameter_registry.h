@@ -17,7 +17,7 @@ class ParameterRegistry {
   const ModelParallel& parallel() const { return parallel_; }
 
   /// A matrix that this rank holds a piece of (or all of); weight decay applies.
-  Parameter& Matrix(const std::string& name, ShardSpec shard, double standard_deviation);
+  Parameter& Matrix(const std::string& name, const ShardSpec& shard, double standard_deviation);
   /// A bias cut over tp like the rows of its matrix; starts at zero.
   Parameter& ShardedBias(const std::string& name, int64_t size);
   /// A vector applied to the rows between the products (norms, biases of row-parallel products):
@@ -30,7 +30,7 @@ class ParameterRegistry {
   const ParameterList& list() const { return list_; }
 
  private:
-  Parameter& Add(const std::string& name, ShardSpec shard);
+  Parameter& Add(const std::string& name, const ShardSpec& shard);
 
   ModelParallel parallel_;
   std::vector<std::unique_ptr<Parameter>> owned_;

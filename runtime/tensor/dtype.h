@@ -82,31 +82,31 @@ template <typename T>
 struct DTypeOf;
 template <>
 struct DTypeOf<float> {
-  static constexpr DType value = DType::kFloat32;
+  static constexpr DType kValue = DType::kFloat32;
 };
 template <>
 struct DTypeOf<BFloat16> {
-  static constexpr DType value = DType::kBFloat16;
+  static constexpr DType kValue = DType::kBFloat16;
 };
 template <>
 struct DTypeOf<Float16> {
-  static constexpr DType value = DType::kFloat16;
+  static constexpr DType kValue = DType::kFloat16;
 };
 template <>
 struct DTypeOf<double> {
-  static constexpr DType value = DType::kFloat64;
+  static constexpr DType kValue = DType::kFloat64;
 };
 template <>
 struct DTypeOf<int32_t> {
-  static constexpr DType value = DType::kInt32;
+  static constexpr DType kValue = DType::kInt32;
 };
 template <>
 struct DTypeOf<int64_t> {
-  static constexpr DType value = DType::kInt64;
+  static constexpr DType kValue = DType::kInt64;
 };
 template <>
 struct DTypeOf<uint8_t> {
-  static constexpr DType value = DType::kUInt8;
+  static constexpr DType kValue = DType::kUInt8;
 };
 
 /// Throws Error(kInternal): `op` has no kernel for `dtype`.

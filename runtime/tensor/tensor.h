@@ -46,7 +46,7 @@ class Tensor {
   template <typename T>
   static Tensor FromHost(std::span<const T> elements, const Shape& shape, Device& device,
                          MemoryCategory category = MemoryCategory::kActivations) {
-    return FromHostBytes(elements.data(), elements.size_bytes(), shape, DTypeOf<T>::value, device,
+    return FromHostBytes(elements.data(), elements.size_bytes(), shape, DTypeOf<T>::kValue, device,
                          category);
   }
 
@@ -66,7 +66,7 @@ class Tensor {
   void* raw() const;
   template <typename T>
   T* data() const {
-    CheckDType(DTypeOf<T>::value);
+    CheckDType(DTypeOf<T>::kValue);
     return static_cast<T*>(raw());
   }
 
@@ -82,7 +82,7 @@ class Tensor {
   /// The elements on the host, in row-major order; waits for the compute stream.
   template <typename T>
   std::vector<T> ToHost() const {
-    CheckDType(DTypeOf<T>::value);
+    CheckDType(DTypeOf<T>::kValue);
     std::vector<T> elements(static_cast<size_t>(numel()));
     ToHostBytes(elements.data());
     return elements;

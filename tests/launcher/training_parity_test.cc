@@ -18,6 +18,8 @@ struct TrainingCase {
   int world = 1;
   std::vector<std::string> overrides;
   double tolerance = 1e-5;  ///< of losses and gradient norms, relative
+
+  friend void PrintTo(const TrainingCase& wanted, std::ostream* out) { *out << wanted.name; }
 };
 
 // The config of the run that gpt_parity.py made, with the case's overrides.

@@ -21,6 +21,8 @@ struct ParityCase {
   const char* reference;
   TestLayout layout;
   Tolerance tolerance = {1e-5, 1e-5, 1e-5};
+
+  friend void PrintTo(const ParityCase& wanted, std::ostream* out) { *out << wanted.name; }
 };
 
 std::string CaseName(const ::testing::TestParamInfo<ParityCase>& info) { return info.param.name; }

@@ -1,5 +1,6 @@
 #include "tests/model/gpt_parity_testing.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -77,6 +78,21 @@ PipelineExecutor MakeExecutor(const TestLayout& layout, const Mesh& mesh, Device
 
 }  // namespace
 
+std::vector<float> LocalPart(const ShardSpec& shard, const std::vector<float>& global) {
+  std::vector<float> local(shard.local_shape.numel(), 0.0F);
+  const bool matrix = shard.global_shape.rank() == 2;
+  const int64_t rows = matrix ? shard.held.extent[0] : 1;
+  const int64_t columns = shard.held.extent[matrix ? 1 : 0];
+  const int64_t first_row = matrix ? shard.held.offset[0] : 0;
+  const int64_t first_column = shard.held.offset[matrix ? 1 : 0];
+  const int64_t global_columns = shard.global_shape[matrix ? 1 : 0];
+  for (int64_t row = 0; row < rows; ++row) {
+    const auto from = global.begin() + (first_row + row) * global_columns + first_column;
+    std::copy(from, from + columns, local.begin() + row * columns);
+  }
+  return local;
+}
+
 ReferenceFile::ReferenceFile(const std::string& name)
     : file_(CAIRN_SOURCE_DIR "/tests/model/data/" + name + ".safetensors") {}
 
@@ -98,18 +114,7 @@ std::vector<float> ReferenceFile::ReadShard(const ShardSpec& shard,
     Throw(ErrorKind::kCheckpoint, tensor, "the reference has the shape {}, the model {}",
           shape.ToString(), shard.global_shape.ToString());
   }
-  std::vector<float> local(shard.local_shape.numel(), 0.0F);
-  const bool matrix = shape.rank() == 2;
-  const int64_t rows = matrix ? shard.held.extent[0] : 1;
-  const int64_t columns = shard.held.extent[matrix ? 1 : 0];
-  const int64_t first_row = matrix ? shard.held.offset[0] : 0;
-  const int64_t first_column = shard.held.offset[matrix ? 1 : 0];
-  const int64_t global_columns = shape[matrix ? 1 : 0];
-  for (int64_t row = 0; row < rows; ++row) {
-    const auto from = global.begin() + (first_row + row) * global_columns + first_column;
-    std::copy(from, from + columns, local.begin() + row * columns);
-  }
-  return local;
+  return LocalPart(shard, global);
 }
 
 ReferenceCase::ReferenceCase(const std::string& name)
@@ -131,6 +136,14 @@ GptConfig ReferenceCase::Config(int64_t multiple) const {
   config.layer.num_attention_heads = number("num_attention_heads");
   config.layer.num_query_groups = number("num_query_groups");
   return config;
+}
+
+void PrintTo(const TestLayout& layout, std::ostream* out) {
+  *out << fmt::format("{}{}{}{} {} micro batch {} {} dropout {}", layout.mesh.ToString(),
+                      layout.sequence_parallel ? " sequence" : "",
+                      layout.recompute ? " recompute" : "", layout.exact ? " exact" : "",
+                      DTypeName(layout.dtype), layout.micro_batch_size, layout.schedule,
+                      layout.dropout);
 }
 
 Deviation Compare(double actual, double expected) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,9 @@
 #include "runtime/checkpoint/safetensors.h"
 
 namespace cairn::testing {
+
+/// The elements of a global tensor that a rank holds, as its local tensor: padding is zero.
+std::vector<float> LocalPart(const ShardSpec& shard, const std::vector<float>& global);
 
 /// One file of tests/model/data, as gpt_parity.py wrote it.
 class ReferenceFile {
@@ -28,8 +32,7 @@ class ReferenceFile {
     if (shape != nullptr) *shape = Shape(entry.shape);
     return elements;
   }
-  /// The elements of a parameter's fp32 tensor that a rank holds, as its local tensor: padding is
-  /// zero. `prefix` comes before the parameter's name.
+  /// LocalPart of an fp32 tensor.
   std::vector<float> ReadShard(const ShardSpec& shard, const std::string& tensor) const;
 
  private:
@@ -72,6 +75,9 @@ struct TestLayout {
   int64_t vocab_multiple = 8;
   double dropout = 0;
   double loss_scale = 1;
+
+  /// What a failed test is called.
+  friend void PrintTo(const TestLayout& layout, std::ostream* out);
 };
 
 /// One rank of a model in a layout, with the weights of a case: everything but an optimizer.

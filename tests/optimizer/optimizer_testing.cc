@@ -35,8 +35,8 @@ std::vector<int64_t> GlobalIndices(const ShardSpec& shard, int64_t begin, int64_
 }
 
 std::vector<uint32_t> Bits(const std::vector<float>& elements) {
-  std::vector<uint32_t> bits;
-  for (const float x : elements) bits.push_back(std::bit_cast<uint32_t>(x));
+  std::vector<uint32_t> bits(elements.size());
+  std::ranges::transform(elements, bits.begin(), std::bit_cast<uint32_t, float>);
   return bits;
 }
 
@@ -95,11 +95,11 @@ OptimizerRank::OptimizerRank(Communicator& world, const OptimizerLayout& layout)
   optimizer_.PublishWeights();
 }
 
-Parameter& OptimizerRank::Add(const char* name, ShardSpec shard, bool decays) {
+Parameter& OptimizerRank::Add(const char* name, const ShardSpec& shard, bool decays) {
   owned_.push_back(std::make_unique<Parameter>());
   Parameter& parameter = *owned_.back();
   parameter.name = name;
-  parameter.shard = std::move(shard);
+  parameter.shard = shard;
   parameter.init = {InitSpec::Kind::kNormal, 1.0};
   parameter.decays = decays;
   parameter.tp_replicated =

@@ -62,7 +62,7 @@ class OptimizerRank {
 
  private:
   ParameterList MakeParameters();
-  Parameter& Add(const char* name, ShardSpec shard, bool decays);
+  Parameter& Add(const char* name, const ShardSpec& shard, bool decays);
   ParameterBuffers::Options BufferOptions() const;
 
   OptimizerLayout layout_;

@@ -97,7 +97,7 @@ class VerbChecker {
   Tensor Filled(const std::vector<T>& elements) {
     return Tensor::FromHost<T>(elements, {static_cast<int64_t>(elements.size())}, *device_);
   }
-  Tensor Empty(int64_t n) { return Tensor::Empty({n}, DTypeOf<T>::value, *device_); }
+  Tensor Empty(int64_t n) { return Tensor::Empty({n}, DTypeOf<T>::kValue, *device_); }
 
   void CheckAllReduce(ReduceOp op) {
     const Tensor tensor = Input(n_);
