@@ -14,9 +14,11 @@ function(cairn_library name)
   endif()
 endfunction()
 
-# cairn_test(FOLDER libraries...): one GoogleTest program of the *_test.cc in tests/FOLDER.
-# Its ctest name is FOLDER; the program is bin/test_FOLDER with '/' as '_'.
+# cairn_test(FOLDER [THREADS] libraries...): one GoogleTest program of the *_test.cc in tests/FOLDER.
+# Its ctest name is FOLDER; the program is bin/test_FOLDER with '/' as '_'. THREADS: it runs ranks or
+# streams as threads, and so is labelled for the sanitizers.
 function(cairn_test folder)
+  cmake_parse_arguments(ARG "THREADS" "" "" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cc
        ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_testing.cc)
   if(NOT sources)
@@ -24,11 +26,21 @@ function(cairn_test folder)
   endif()
   string(REPLACE "/" "_" program test_${folder})
   add_executable(${program} ${sources})
-  target_link_libraries(${program} PRIVATE ${ARGN} GTest::gmock GTest::gtest_main)
-  target_compile_definitions(${program} PRIVATE
-    CAIRN_SOURCE_DIR="${PROJECT_SOURCE_DIR}" CAIRN_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  target_link_libraries(${program} PRIVATE ${ARG_UNPARSED_ARGUMENTS} GTest::gmock GTest::gtest_main)
+  # Paths go only to sources that use them: the others are the same in every checkout, for ccache.
+  foreach(source IN LISTS sources)
+    file(STRINGS ${source} uses REGEX "CAIRN_(SOURCE|BINARY)_DIR" LIMIT_COUNT 1)
+    if(uses)
+      set_property(SOURCE ${source} APPEND PROPERTY COMPILE_DEFINITIONS
+        CAIRN_SOURCE_DIR="${PROJECT_SOURCE_DIR}" CAIRN_BINARY_DIR="${PROJECT_BINARY_DIR}")
+    endif()
+  endforeach()
   add_test(NAME ${folder} COMMAND ${program})
   set_tests_properties(${folder} PROPERTIES TIMEOUT 1200)
+  if(ARG_THREADS)
+    set_tests_properties(${folder} PROPERTIES LABELS threads)
+    add_dependencies(thread_tests ${program})
+  endif()
 endfunction()
 
 # cairn_mpi_test(FOLDER/NAME RANKS n... LIBRARIES libraries...): the program of

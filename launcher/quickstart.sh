@@ -4,6 +4,8 @@
 # A second run reuses what is there; --fresh sets the old run aside and trains anew.
 set -eu
 cd "$(dirname "$0")/.."
+# One compiler cache for every checkout of this tree.
+export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
 
 program=build/release/bin/cairn
 data=runs/quickstart-data

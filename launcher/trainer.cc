@@ -122,14 +122,19 @@ void Trainer::Save(bool last_chance) {
         SaveCheckpoint(mesh_->world(), config_.run_dir(), engine_.Describe(), engine_.State());
     saved_iteration_ = engine_.iteration();
     reporter_->Saved(path);
+  } catch (const CollectiveError& error) {
+    if (last_chance) throw;
+    reporter_->Note(fmt::format("checkpoint of iteration {} not saved, training goes on: {}",
+                                engine_.iteration(), error.what()));
+    return;
+  }
+  try {
     RunOnFirst(mesh_->world(), [&] {
       ApplyRetention(config_.run_dir(), config_.checkpoint().keep(), resumed_iteration_);
       return std::string();
     });
   } catch (const CollectiveError& error) {
-    if (last_chance) throw;
-    reporter_->Note(fmt::format("checkpoint of iteration {} not saved, training goes on: {}",
-                                engine_.iteration(), error.what()));
+    reporter_->Note(fmt::format("older checkpoints not removed: {}", error.what()));
   }
 }
 

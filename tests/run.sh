@@ -3,6 +3,8 @@
 # the thread-rank tests under ASan+UBSan and TSan. Ends with one line "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.."
+# One compiler cache for every checkout of this tree.
+export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
 
 ./launcher/install_dependencies.sh --tests || exit 1
 . ./launcher/mpi_environment.sh

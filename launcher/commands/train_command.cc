@@ -30,6 +30,12 @@ struct TrainArguments {
   int world_size = 0;  // of a dry run
 };
 
+// What to train.
+struct TrainRequest {
+  bool quickstart = false;  // its data is made when it is not there
+  std::function<LoadedConfig()> load;
+};
+
 int UsableCores() {
   cpu_set_t cores;
   CPU_ZERO(&cores);
@@ -87,10 +93,15 @@ void CheckSameEverywhere(Communicator& world, const Program& program, const Trai
 }
 
 int TrainOnWorld(Communicator& world, int local_rank, StopSignal& stop, const Program& program,
-                 const std::function<LoadedConfig()>& load) {
+                 const TrainRequest& request) {
+  // Only the dataset and its tokenizer are made here; the script says how, when it cannot.
+  RunOnFirst(world, [&] {
+    if (request.quickstart) PrepareQuickstartData(request.load().config, program);
+    return std::string();
+  });
   LoadedConfig loaded;
   RunTogether(world, [&] {
-    loaded = load();
+    loaded = request.load();
     ValidateConfig(loaded, world.size());
     RequireRunInputs(loaded);
     ResolveVocabulary(loaded);
@@ -104,7 +115,7 @@ int TrainOnWorld(Communicator& world, int local_rank, StopSignal& stop, const Pr
   return trainer.Run();
 }
 
-int TrainUnderMpi(const Program& program, const std::function<LoadedConfig()>& load) {
+int TrainUnderMpi(const Program& program, const TrainRequest& request) {
   // Before MPI starts threads of its own, which would take the signals with their default effect.
   StopSignal stop;
   MpiSession session(program.argc, program.argv);
@@ -114,14 +125,18 @@ int TrainUnderMpi(const Program& program, const std::function<LoadedConfig()>& l
     ShareCores(session.local_size());
     const std::unique_ptr<Communicator> world = session.World();
     try {
-      return TrainOnWorld(*world, session.local_rank(), stop, program, load);
+      return TrainOnWorld(*world, session.local_rank(), stop, program, request);
     } catch (const CollectiveError& error) {
       if (world->rank() == 0) ReportError(error);
       return error.exit_status();
     }
   } catch (const Error& error) {
-    ReportError(error);
-    if (session.size() == 1) return error.exit_status();
+    if (session.size() == 1) {
+      ReportError(error);
+      return error.exit_status();
+    }
+    ReportError(Error(error.kind(), fmt::format("rank {}: {}", session.rank(), error.where()),
+                      error.message()));
     session.Abort(error.exit_status());
   } catch (const std::exception& error) {
     ReportError(Error(ErrorKind::kInternal, fmt::format("rank {}", session.rank()), error.what()));
@@ -131,31 +146,28 @@ int TrainUnderMpi(const Program& program, const std::function<LoadedConfig()>& l
 
 int Train(const TrainArguments& arguments, const std::vector<std::string>& overrides,
           const Program& program) {
-  std::string name = arguments.config;
-  const bool quickstart = name.empty();
-  if (quickstart) name = "quickstart";
-  const auto load = [&] {
-    LoadedConfig loaded = LoadConfig(name, ParseOverrides(overrides), program.sources);
-    // Only the dataset and its tokenizer are made here; the script says how, when it cannot.
-    if (quickstart && !arguments.dry_run) PrepareQuickstartData(loaded.config, program);
-    return loaded;
+  TrainRequest request;
+  request.quickstart = arguments.config.empty();
+  request.load = [&] {
+    return LoadConfig(request.quickstart ? "quickstart" : arguments.config,
+                      ParseOverrides(overrides), program.sources);
   };
   if (arguments.dry_run) {
     ShareCores(1);
-    return DryRun(load(), arguments.world_size);
+    return DryRun(request.load(), arguments.world_size);
   }
-  if (LaunchedByMpi()) return TrainUnderMpi(program, load);
+  if (LaunchedByMpi()) return TrainUnderMpi(program, request);
   ShareCores(1);
   StopSignal stop;
   const std::unique_ptr<Communicator> world = NewSingleCommunicator();
-  return TrainOnWorld(*world, 0, stop, program, load);
+  return TrainOnWorld(*world, 0, stop, program, request);
 }
 
 }  // namespace
 
 int FailTogether(const Error& error, const Program& program) {
   if (LaunchedByMpi()) {
-    return TrainUnderMpi(program, [&]() -> LoadedConfig { throw Error(error); });
+    return TrainUnderMpi(program, {false, [&]() -> LoadedConfig { throw Error(error); }});
   }
   ReportError(error);
   return error.exit_status();
