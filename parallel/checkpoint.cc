@@ -44,7 +44,7 @@ ShardResult WriteShard(const std::string& directory, int rank,
 
 std::string SaveCheckpoint(Communicator& world, const std::string& run_dir,
                            const Manifest& description, const std::vector<StatePiece>& pieces) {
-  const std::string directory =
+  std::string directory =
       RunOnFirst(world, [&] { return BeginCheckpoint(run_dir, description.iteration); });
   try {
     ShardResult own;

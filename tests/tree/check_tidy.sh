@@ -20,6 +20,6 @@ for entry in json.load(open(sys.argv[1] + \"/compile_commands.json\")):
   [ -n "$command" ] || exit 0
   digest=$( (cat .clang-tidy; clang-tidy --version; eval "$command" -E -P "$file" 2>/dev/null) | sha256sum | cut -d" " -f1)
   [ -f "$cache/$digest" ] && exit 0
-  clang-tidy --quiet -p "$build" "$file" 2>/dev/null || { echo "clang-tidy: $file"; exit 255; }
+  clang-tidy --quiet -p "$build" "$file" 2>/dev/null || { echo "clang-tidy: $file"; exit 1; }
   : > "$cache/$digest"
 ' sh {} "$build" "$cache"
