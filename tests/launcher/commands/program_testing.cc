@@ -86,12 +86,16 @@ std::vector<std::string> MakeEnvironment() {
   values["LSAN_OPTIONS"] = fmt::format(
       "print_suppressions=0:suppressions={}/tests/parallel/mpi_lsan.supp", CAIRN_SOURCE_DIR);
   std::vector<std::string> environment;
-  for (const auto& [name, value] : values) environment.push_back(name + "=" + value);
+  environment.reserve(values.size());
+  for (const auto& [name, value] : values) {
+    environment.push_back(fmt::format("{}={}", name, value));
+  }
   return environment;
 }
 
 std::vector<char*> Pointers(std::vector<std::string>& words) {
   std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   return pointers;

@@ -29,17 +29,27 @@ TEST_P(DeterministicTest, EqualsOneModelCopyBitwise) {
       << GetParam().Name();
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Changes, DeterministicTest,
-    ::testing::Values(Layout{.micro_batch_size = 1}, Layout{.micro_batch_size = 24},
-                      Layout{.dp = 2, .micro_batch_size = 3}, Layout{.dp = 3, .zero = true},
-                      Layout{.pp = 3, .micro_batch_size = 4}, Layout{.pp = 2, .schedule = "gpipe"},
-                      Layout{.pp = 2, .dp = 4, .zero = true, .micro_batch_size = 1},
-                      Layout{.pp = 2, .dp = 2, .recompute = "full"},
-                      Layout{.tp = 2, .pp = 2, .dp = 2, .zero = true, .micro_batch_size = 1},
-                      Layout{.tp = 3, .dp = 2, .sequence_parallel = true, .micro_batch_size = 4},
-                      Layout{.pp = 2, .dp = 3, .zero = true, .precision = "bf16"},
-                      Layout{.pp = 2, .dp = 2, .micro_batch_size = 1, .precision = "fp16"}));
+std::vector<Layout> Changes() {
+  std::vector<Layout> changes = {
+      {.tp = 2, .pp = 2, .dp = 2, .zero = true, .micro_batch_size = 1},
+      {.pp = 2, .dp = 3, .zero = true, .precision = "bf16"},
+#ifndef CAIRN_SANITIZED
+      {.micro_batch_size = 1},
+      {.micro_batch_size = 24},
+      {.dp = 2, .micro_batch_size = 3},
+      {.dp = 3, .zero = true},
+      {.pp = 3, .micro_batch_size = 4},
+      {.pp = 2, .schedule = "gpipe"},
+      {.pp = 2, .dp = 4, .zero = true, .micro_batch_size = 1},
+      {.pp = 2, .dp = 2, .recompute = "full"},
+      {.tp = 3, .dp = 2, .sequence_parallel = true, .micro_batch_size = 4},
+      {.pp = 2, .dp = 2, .micro_batch_size = 1, .precision = "fp16"},
+#endif
+  };
+  return changes;
+}
+
+INSTANTIATE_TEST_SUITE_P(Changes, DeterministicTest, ::testing::ValuesIn(Changes()));
 
 }  // namespace
 }  // namespace cairn::testing
