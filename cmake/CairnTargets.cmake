@@ -40,7 +40,8 @@ function(cairn_test folder)
   # The OpenMP library is not built for the thread sanitizer, which takes its barriers for races; ranks
   # that are threads have one OpenMP thread each anyway.
   if(CAIRN_SANITIZE MATCHES thread)
-    set_tests_properties(${folder} PROPERTIES ENVIRONMENT OMP_NUM_THREADS=1)
+    set_tests_properties(${folder} PROPERTIES ENVIRONMENT
+      "OMP_NUM_THREADS=1;TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/tsan.supp")
   endif()
   if(ARG_THREADS)
     set_tests_properties(${folder} PROPERTIES LABELS threads)

@@ -1,5 +1,6 @@
 #include "launcher/inference.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "launcher/checkpoint_fit.h"
@@ -35,6 +36,14 @@ LoadedModel::LoadedModel(const std::string& name, const Program& program) {
     Build();
     FillWeights(*buffers_, [&](const StatePiece& piece) { LoadPieces(reader, {piece}); });
     return;
+  }
+  const std::vector<std::string> presets = PresetNames(program.sources);
+  if (!std::filesystem::exists(name) && name != "-" &&
+      std::find(presets.begin(), presets.end(), name) == presets.end()) {
+    Throw(ErrorKind::kUsage, name,
+          "there is no such checkpoint, run folder, config file or preset; cairn ckpt ls RUN lists "
+          "the "
+          "checkpoints of a run");
   }
   LoadedConfig loaded = LoadConfig(name, {}, program.sources);
   config_ = loaded.config;

@@ -153,6 +153,10 @@ void RunReporter::Summarize(TrainEngine& engine, const std::string& program) {
         world_->size() > 1 ? fmt::format("mpirun --oversubscribe -n {} ", world_->size()) : "";
     summary_.resume_command = fmt::format("{}{} train {} checkpoint.load=auto", launch, program,
                                           JoinPath(config_.run_dir(), "config.textproto"));
+    if (engine.iteration() >= config_.train().train_iters()) {
+      summary_.resume_command +=
+          fmt::format(" train.train_iters={}", 2 * config_.train().train_iters());
+    }
   }
   progress_.reset();
   std::cerr << FormatRunSummary(summary_);

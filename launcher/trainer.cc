@@ -1,5 +1,6 @@
 #include "launcher/trainer.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "launcher/checkpoint_fit.h"
@@ -62,12 +63,15 @@ std::string Trainer::ChooseCheckpoint() {
     chosen = ResolveCheckpoint(load);
   }
   const int64_t start = chosen.empty() ? 0 : LoadManifest(chosen).iteration;
+  int64_t newest = 0;
   for (const CheckpointInfo& info : ListCheckpoints(run_dir)) {
-    if (info.state != CheckpointState::kCommitted || info.iteration <= start) continue;
+    if (info.state == CheckpointState::kCommitted) newest = std::max(newest, info.iteration);
+  }
+  if (newest > start) {
     Throw(ErrorKind::kConfig, loaded_.locations.Where("checkpoint.load"),
           "{} already holds a checkpoint of iteration {}, this run would start at {} and overwrite "
           "it; set checkpoint.load: \"auto\" to go on from it, or another run_dir",
-          run_dir, info.iteration, start);
+          run_dir, newest, start);
   }
   return chosen;
 }
@@ -82,9 +86,12 @@ void Trainer::LoadOrInitialize() {
     resumed_iteration_ = saved_iteration_ = engine_.iteration();
   });
   engine_.Publish();
-  if (!chosen.empty() && mesh_->world().rank() == 0) {
-    fmt::print(stderr, "resuming from {} (iteration {})\n", chosen, engine_.iteration());
-  }
+  if (mesh_->world().rank() != 0) return;
+  fmt::print(stderr, "run {}: {} on {} ranks ({}), {}\n", config_.run_dir(),
+             config_.train().precision(), mesh_->world().size(), mesh_->shape().ToString(),
+             chosen.empty()
+                 ? "starting afresh"
+                 : fmt::format("resuming from {} (iteration {})", chosen, engine_.iteration()));
 }
 
 ExitStatus Trainer::Run() {
@@ -99,6 +106,7 @@ ExitStatus Trainer::Run() {
     reporter_->EndStep(engine_, outcome);
     if (Due(config_.train().eval_interval())) EvaluateAndReport();
     leave = outcome.stop_requested || Due(config_.train().exit_interval());
+    if (outcome.stop_requested) reporter_->Note("asked to stop: saving after this iteration");
     if (Due(config_.checkpoint().save_interval()) && !leave) Save(false);
   }
   const bool done = engine_.iteration() >= config_.train().train_iters();

@@ -171,10 +171,10 @@ class JointCheck {
     if (world_size % model_parallel != 0) {
       Fail({"parallel.tensor_model_parallel_size", "parallel.pipeline_model_parallel_size"},
            "world size {} is not a multiple of tensor {} × pipeline {} = {} ranks; products that "
-           "fit: {}",
+           "fit: {}; or start as many ranks as this layout needs, with mpirun -n {}",
            world_size, parallel_.tensor_model_parallel_size(),
            parallel_.pipeline_model_parallel_size(), model_parallel,
-           DivisorsNear(world_size, model_parallel));
+           DivisorsNear(world_size, model_parallel), model_parallel);
     }
     const int64_t replicas = world_size / model_parallel;
     const int64_t at_once = train_.micro_batch_size() * replicas;

@@ -256,7 +256,7 @@ INSTANTIATE_TEST_SUITE_P(
         ErrorCase{"NoModelToGenerate",
                   "cairn generate nope --prompt a",
                   2,
-                  {"nope: there is no such config file or preset"}},
+                  {"nope: there is no such checkpoint, run folder, config file or preset"}},
         ErrorCase{"NoTokenizerToGenerate",
                   "sed -i 's/tokenizer: .byte.//; s/seq_length/vocab_size: 257 seq_length/' "
                   "tiny.textproto; "
