@@ -3,8 +3,8 @@
 #include <memory>
 #include <vector>
 
-#include "model/layers/transformer_layer.h"
 #include "model/layers/loss.h"
+#include "model/layers/transformer_layer.h"
 #include "parallel/pipeline/layer_split.h"
 
 namespace cairn {
