@@ -28,7 +28,10 @@ step "installing what is missing"
 
 step "building"
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
-cmake --build build/release --target cairn -- --quiet
+# On a terminal the build shows how far it is.
+quiet=--quiet
+[ -t 1 ] && quiet=""
+cmake --build build/release --target cairn -- $quiet
 
 step "preparing text and tokenizer"
 ./launcher/prepare_data.sh "$program" "$data"
