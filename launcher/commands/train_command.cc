@@ -148,9 +148,14 @@ int Train(const TrainArguments& arguments, const std::vector<std::string>& overr
           const Program& program) {
   TrainRequest request;
   request.quickstart = arguments.config.empty();
+  // A run of its own, that goes on where it stopped: quickstart.sh keeps its run in the preset's
+  // folder.
+  std::vector<std::string> words;
+  if (request.quickstart) words = {"run_dir=runs/quickstart-one-rank", "checkpoint.load=auto"};
+  words.insert(words.end(), overrides.begin(), overrides.end());
   request.load = [&] {
-    return LoadConfig(request.quickstart ? "quickstart" : arguments.config,
-                      ParseOverrides(overrides), program.sources);
+    return LoadConfig(request.quickstart ? "quickstart" : arguments.config, ParseOverrides(words),
+                      program.sources);
   };
   if (arguments.dry_run) {
     ShareCores(1);
