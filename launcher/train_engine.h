@@ -32,7 +32,7 @@ class TrainEngine {
     bool stop_requested = false;  ///< by any rank; see Step
   };
 
-  /// `config` is validated for the mesh's world and has its vocab_size. Collective over the mesh.
+  /// `config` is validated for the mesh's world and has its vocab_size. Communicates nothing.
   TrainEngine(const TrainConfig& config, const Mesh& mesh, Device& device);
 
   /// Weights as functions of the seed; see InitializeWeights.

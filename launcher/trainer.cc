@@ -14,20 +14,19 @@ namespace cairn {
 
 Trainer::Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, StopSignal& stop,
                  const std::string& program)
-    : loaded_(loaded),
-      config_(loaded_.config),
-      mesh_(&mesh),
-      stop_(&stop),
-      program_(program),
-      engine_(config_, mesh, device) {
+    : loaded_(loaded), config_(loaded_.config), mesh_(&mesh), stop_(&stop), program_(program) {
+  // Whatever the inputs have wrong is found before the model takes memory.
   OpenData();
-  LoadOrInitialize();
+  const std::string checkpoint = RunOnFirst(mesh.world(), [&] { return ChooseCheckpoint(); });
+  RunTogether(mesh.world(), [&] { BuildEngine(checkpoint, device); });
+  engine_->Publish();
+  if (mesh.world().rank() == 0) Announce(checkpoint);
   RunOnFirst(mesh.world(), [&] {
     MakeDirectories(config_.run_dir());
     WriteFileAtomically(JoinPath(config_.run_dir(), "config.textproto"), ConfigText(config_));
     return std::string();
   });
-  reporter_ = std::make_unique<RunReporter>(config_, mesh.world(), device, engine_.iteration());
+  reporter_ = std::make_unique<RunReporter>(config_, mesh.world(), device, engine_->iteration());
 }
 
 void Trainer::OpenData() {
@@ -76,22 +75,24 @@ std::string Trainer::ChooseCheckpoint() {
   return chosen;
 }
 
-void Trainer::LoadOrInitialize() {
-  const std::string chosen = RunOnFirst(mesh_->world(), [&] { return ChooseCheckpoint(); });
-  RunTogether(mesh_->world(), [&] {
-    if (chosen.empty()) return engine_.Initialize();
-    CheckpointReader reader(chosen);
-    CheckFit(reader.manifest(), config_, chosen);
-    engine_.Load(reader);
-    resumed_iteration_ = saved_iteration_ = engine_.iteration();
-  });
-  engine_.Publish();
-  if (mesh_->world().rank() != 0) return;
+void Trainer::BuildEngine(const std::string& checkpoint, Device& device) {
+  if (checkpoint.empty()) {
+    engine_ = std::make_unique<TrainEngine>(config_, *mesh_, device);
+    return engine_->Initialize();
+  }
+  CheckpointReader reader(checkpoint);
+  CheckFit(reader.manifest(), config_, checkpoint);
+  engine_ = std::make_unique<TrainEngine>(config_, *mesh_, device);
+  engine_->Load(reader);
+  resumed_iteration_ = saved_iteration_ = engine_->iteration();
+}
+
+void Trainer::Announce(const std::string& checkpoint) const {
   fmt::print(stderr, "run {}: {} on {} ranks ({}), {}\n", config_.run_dir(),
              config_.train().precision(), mesh_->world().size(), mesh_->shape().ToString(),
-             chosen.empty()
-                 ? "starting afresh"
-                 : fmt::format("resuming from {} (iteration {})", chosen, engine_.iteration()));
+             checkpoint.empty() ? "starting afresh"
+                                : fmt::format("resuming from {} (iteration {})", checkpoint,
+                                              engine_->iteration()));
 }
 
 ExitStatus Trainer::Run() {
@@ -99,19 +100,19 @@ ExitStatus Trainer::Run() {
     train_data_->Get(index, tokens);
   };
   bool leave = false;
-  while (!leave && engine_.iteration() < config_.train().train_iters()) {
+  while (!leave && engine_->iteration() < config_.train().train_iters()) {
     reporter_->BeginStep();
     const TrainEngine::StepOutcome outcome =
-        engine_.Step(next_sample, stop_->Requested() || OutOfTime());
-    reporter_->EndStep(engine_, outcome);
+        engine_->Step(next_sample, stop_->Requested() || OutOfTime());
+    reporter_->EndStep(*engine_, outcome);
     if (Due(config_.train().eval_interval())) EvaluateAndReport();
     leave = outcome.stop_requested || Due(config_.train().exit_interval());
     if (outcome.stop_requested) reporter_->Note("asked to stop: saving after this iteration");
     if (Due(config_.checkpoint().save_interval()) && !leave) Save(false);
   }
-  const bool done = engine_.iteration() >= config_.train().train_iters();
+  const bool done = engine_->iteration() >= config_.train().train_iters();
   if (!done || config_.checkpoint().save_at_end()) Save(true);
-  reporter_->Summarize(engine_, program_);
+  reporter_->Summarize(*engine_, program_);
   return done ? kExitOk : kExitInterrupted;
 }
 
@@ -120,20 +121,20 @@ void Trainer::EvaluateAndReport() {
     valid_data_->Get(index, tokens);
   };
   reporter_->Evaluated(
-      {engine_.iteration(), engine_.Evaluate(sample, config_.train().eval_iters())});
+      {engine_->iteration(), engine_->Evaluate(sample, config_.train().eval_iters())});
 }
 
 void Trainer::Save(bool last_chance) {
-  if (saved_iteration_ == engine_.iteration()) return;
+  if (saved_iteration_ == engine_->iteration()) return;
   try {
     const std::string path =
-        SaveCheckpoint(mesh_->world(), config_.run_dir(), engine_.Describe(), engine_.State());
-    saved_iteration_ = engine_.iteration();
+        SaveCheckpoint(mesh_->world(), config_.run_dir(), engine_->Describe(), engine_->State());
+    saved_iteration_ = engine_->iteration();
     reporter_->Saved(path);
   } catch (const CollectiveError& error) {
     if (last_chance) throw;
     reporter_->Note(fmt::format("checkpoint of iteration {} not saved, training goes on: {}",
-                                engine_.iteration(), error.what()));
+                                engine_->iteration(), error.what()));
     return;
   }
   try {

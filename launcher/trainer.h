@@ -28,11 +28,15 @@ class Trainer {
   void OpenData();
   /// Decides on rank 0 what to load; empty: start afresh.
   std::string ChooseCheckpoint();
-  void LoadOrInitialize();
+  /// The engine with its weights: those of `checkpoint`, or initial ones where that is empty. Waits
+  /// for no other rank.
+  void BuildEngine(const std::string& checkpoint, Device& device);
+  /// Says on standard error what starts.
+  void Announce(const std::string& checkpoint) const;
   void EvaluateAndReport();
   /// Saves; a failure is reported and training goes on, unless this is the last chance.
   void Save(bool last_chance);
-  bool Due(int64_t interval) const { return interval > 0 && engine_.iteration() % interval == 0; }
+  bool Due(int64_t interval) const { return interval > 0 && engine_->iteration() % interval == 0; }
   bool OutOfTime() const;
 
   LoadedConfig loaded_;
@@ -41,7 +45,7 @@ class Trainer {
   StopSignal* stop_;
   std::string program_;
   Stopwatch since_start_;
-  TrainEngine engine_;
+  std::unique_ptr<TrainEngine> engine_;
   std::unique_ptr<GptDataset> train_data_;
   std::unique_ptr<GptDataset> valid_data_;
   std::unique_ptr<RunReporter> reporter_;

@@ -143,11 +143,12 @@ void MakeDirectories(const std::string& path) {
   SyncDirectory(parent);
 }
 
-void WriteFileAtomically(const std::string& path, std::string_view content) {
+void WriteFileAtomically(const std::string& path,
+                         std::span<const std::span<const std::byte>> pieces) {
   const std::string part = path + ".part";
   try {
     File file = File::Create(part);
-    file.Write(std::as_bytes(std::span(content)));
+    for (const std::span<const std::byte> piece : pieces) file.Write(piece);
     file.Sync();
     file.Close();
     RenameFile(part, path);
@@ -156,6 +157,11 @@ void WriteFileAtomically(const std::string& path, std::string_view content) {
     throw;
   }
   SyncDirectory(ParentDirectory(path));
+}
+
+void WriteFileAtomically(const std::string& path, std::string_view content) {
+  const std::span<const std::byte> piece = std::as_bytes(std::span(content));
+  WriteFileAtomically(path, std::span(&piece, 1));
 }
 
 std::string ReadWholeFile(const std::string& path, uint64_t max_bytes) {

@@ -94,19 +94,9 @@ std::string BuildSafetensorsHeader(std::span<const SafetensorsTensor> tensors,
 
 void WriteSafetensorsFile(const std::string& path, const std::string& header,
                           std::span<const SafetensorsTensor> tensors) {
-  const std::string part = path + ".part";
-  try {
-    File file = File::Create(part);
-    file.Write(std::as_bytes(std::span(header)));
-    for (const SafetensorsTensor& tensor : tensors) file.Write(tensor.data);
-    file.Sync();
-    file.Close();
-    RenameFile(part, path);
-  } catch (const Error&) {
-    RemoveFileQuietly(part);
-    throw;
-  }
-  SyncDirectory(ParentDirectory(path));
+  std::vector<std::span<const std::byte>> pieces = {std::as_bytes(std::span(header))};
+  for (const SafetensorsTensor& tensor : tensors) pieces.push_back(tensor.data);
+  WriteFileAtomically(path, pieces);
 }
 
 void WriteSafetensors(const std::string& path, std::span<const SafetensorsTensor> tensors,
