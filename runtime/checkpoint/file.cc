@@ -143,12 +143,11 @@ void MakeDirectories(const std::string& path) {
   SyncDirectory(parent);
 }
 
-void WriteFileAtomically(const std::string& path,
-                         std::span<const std::span<const std::byte>> pieces) {
+void WriteFileAtomically(const std::string& path, const std::function<void(File&)>& write) {
   const std::string part = path + ".part";
   try {
     File file = File::Create(part);
-    for (const std::span<const std::byte> piece : pieces) file.Write(piece);
+    write(file);
     file.Sync();
     file.Close();
     RenameFile(part, path);
@@ -160,8 +159,7 @@ void WriteFileAtomically(const std::string& path,
 }
 
 void WriteFileAtomically(const std::string& path, std::string_view content) {
-  const std::span<const std::byte> piece = std::as_bytes(std::span(content));
-  WriteFileAtomically(path, std::span(&piece, 1));
+  WriteFileAtomically(path, [&](File& file) { file.Write(std::as_bytes(std::span(content))); });
 }
 
 std::string ReadWholeFile(const std::string& path, uint64_t max_bytes) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -66,9 +67,8 @@ void MakeDirectories(const std::string& path);
 /// Writes a whole file so that readers see the old content or the new, never a part:
 /// PATH.part, fsync, rename, fsync of the directory.
 void WriteFileAtomically(const std::string& path, std::string_view content);
-/// The same for content in pieces, one after the other.
-void WriteFileAtomically(const std::string& path,
-                         std::span<const std::span<const std::byte>> pieces);
+/// The same for content that `write` appends to the file it is given.
+void WriteFileAtomically(const std::string& path, const std::function<void(File&)>& write);
 
 /// The content of a regular file, refused if it has more than `max_bytes`.
 std::string ReadWholeFile(const std::string& path, uint64_t max_bytes);

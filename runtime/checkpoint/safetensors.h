@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -10,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "runtime/checkpoint/byte_source.h"
 #include "runtime/checkpoint/file.h"
 
 // The safetensors format: u64 little-endian N, N bytes of JSON, then the tensors' bytes without a
@@ -68,12 +70,12 @@ class SafetensorsFile {
   std::unordered_map<std::string_view, size_t> index_;
 };
 
-/// A tensor to write: its bytes, row-major and little-endian, stay the caller's.
+/// A tensor to write: its bytes are row-major and little-endian.
 struct SafetensorsTensor {
   std::string name;
   std::string dtype;
   std::vector<int64_t> shape;
-  std::span<const std::byte> data;
+  ByteSource data;
 };
 
 /// The length field and the JSON, padded with spaces to a multiple of 8, for tensors whose bytes
@@ -83,10 +85,14 @@ std::string BuildSafetensorsHeader(std::span<const SafetensorsTensor> tensors,
                                    const std::map<std::string, std::string>& metadata,
                                    const std::string& where);
 
-/// Writes `header` (of BuildSafetensorsHeader) and the tensors' bytes: PATH.part, fsync, rename,
-/// fsync of the directory.
+/// Sees each block of kCrcBlockBytes of the tensor `index` before it is written.
+using BlockObserver = std::function<void(size_t index, std::span<const std::byte> block)>;
+
+/// Writes `header` (of BuildSafetensorsHeader) and the tensors' bytes, holding one block of them at
+/// most in memory of its own: PATH.part, fsync, rename, fsync of the directory.
 void WriteSafetensorsFile(const std::string& path, const std::string& header,
-                          std::span<const SafetensorsTensor> tensors);
+                          std::span<const SafetensorsTensor> tensors,
+                          const BlockObserver& observe = {});
 
 /// Both steps, for callers that need nothing in between. For aligned data order the tensors by
 /// descending element size, as the reference writer does.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/base/error.h"
+#include "runtime/checkpoint/digest.h"
 #include "runtime/checkpoint/safetensors.h"
 #include "runtime/checkpoint/tiling.h"
 
@@ -93,10 +94,17 @@ std::string BuildSafetensorsHeader(std::span<const SafetensorsTensor> tensors,
 }
 
 void WriteSafetensorsFile(const std::string& path, const std::string& header,
-                          std::span<const SafetensorsTensor> tensors) {
-  std::vector<std::span<const std::byte>> pieces = {std::as_bytes(std::span(header))};
-  for (const SafetensorsTensor& tensor : tensors) pieces.push_back(tensor.data);
-  WriteFileAtomically(path, pieces);
+                          std::span<const SafetensorsTensor> tensors,
+                          const BlockObserver& observe) {
+  WriteFileAtomically(path, [&](File& file) {
+    file.Write(std::as_bytes(std::span(header)));
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      tensors[i].data.ForEachBlock(kCrcBlockBytes, [&](std::span<const std::byte> block) {
+        if (observe) observe(i, block);
+        file.Write(block);
+      });
+    }
+  });
 }
 
 void WriteSafetensors(const std::string& path, std::span<const SafetensorsTensor> tensors,

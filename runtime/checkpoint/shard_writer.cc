@@ -15,22 +15,6 @@
 #include "runtime/checkpoint/tiling.h"
 
 namespace cairn {
-namespace {
-
-// The checksums of a chunk's blocks; `whole` takes the same bytes while they are in the cache.
-std::vector<uint32_t> DigestBlocks(std::span<const std::byte> data, Xxh3Stream& whole) {
-  std::vector<uint32_t> blocks;
-  blocks.reserve(CrcBlockCount(data.size()));
-  while (!data.empty()) {
-    const auto block = data.first(std::min<size_t>(data.size(), kCrcBlockBytes));
-    blocks.push_back(Crc32c(block));
-    whole.Update(block);
-    data = data.subspan(block.size());
-  }
-  return blocks;
-}
-
-}  // namespace
 
 std::string ShardFileName(int index) { return fmt::format("shard-{:05}.safetensors", index); }
 
@@ -94,15 +78,18 @@ ShardResult ShardWriter::Write() {
   for (size_t i = 0; i < sources_.size(); ++i) {
     Chunk& chunk = result.tensors[places[i].first].chunks[places[i].second];
     chunk.file_offset = file_offset;
-    chunk.crc32c = DigestBlocks(sources_[i].data, whole);
+    chunk.crc32c.reserve(CrcBlockCount(sources_[i].data.size()));
     file_offset += sources_[i].data.size();
   }
+  WriteSafetensorsFile(path, header, entries, [&](size_t i, std::span<const std::byte> block) {
+    result.tensors[places[i].first].chunks[places[i].second].crc32c.push_back(Crc32c(block));
+    whole.Update(block);
+  });
   result.file = {.name = file_name_,
                  .size = file_offset,
                  .header_bytes = header.size(),
                  .header_crc32c = Crc32c(header_bytes),
                  .xxh3_128 = whole.HexDigest()};
-  WriteSafetensorsFile(path, header, entries);
   return result;
 }
 

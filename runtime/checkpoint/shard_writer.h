@@ -2,15 +2,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
+#include "runtime/checkpoint/byte_source.h"
 #include "runtime/checkpoint/manifest.h"
 
 namespace cairn {
 
-/// A rectangle of a logical tensor to save; the bytes are in host memory, row-major.
+/// A rectangle of a logical tensor to save.
 struct ChunkSource {
   std::string name;  ///< the logical tensor's, see TensorEntry
   std::string kind;
@@ -18,14 +18,14 @@ struct ChunkSource {
   std::vector<int64_t> shape;   ///< global
   std::vector<int64_t> offset;  ///< of the rectangle
   std::vector<int64_t> extent;
-  std::span<const std::byte> data;  ///< unchanged until Write() returns
+  ByteSource data;  ///< row-major; unchanged until Write() returns
 };
 
 /// The usual name of a rank's shard: "shard-00003.safetensors".
 std::string ShardFileName(int index);
 
-/// Writes one rank's shard of a checkpoint. Digests are taken from memory before any byte goes to
-/// the disk, so that they vouch for what was meant, not for what arrived.
+/// Writes one rank's shard of a checkpoint. The digests of a block are taken from memory before it
+/// goes to the disk, so that they vouch for what was meant, not for what arrived.
 class ShardWriter {
  public:
   /// `directory` is what BeginCheckpoint returned; `file_name` is unique among its ranks.
