@@ -45,7 +45,11 @@ class SingleCommunicator : public Communicator {
   std::unique_ptr<Communicator> Split(int color, int, const std::string& name) override {
     return color < 0 ? nullptr : NewSingleCommunicator(name);
   }
-  void Abort(const std::string&) override {}  // nobody waits
+  std::unique_ptr<Communicator> Background(const std::string& name) override {
+    return NewSingleCommunicator(name);
+  }
+  void Leave() override {}                    // nobody waits
+  void Abort(const std::string&) override {}  // likewise
 
  private:
   static void Copy(const char* verb, const Tensor& output, const Tensor& input, Stream& stream) {
@@ -89,7 +93,13 @@ class LocalCommunicator : public HostCommunicator {
     return all;
   }
 
-  std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override;
+  std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override {
+    return SplitCounting(color, key, name, wait_counter());
+  }
+  std::unique_ptr<Communicator> Background(const std::string& name) override {
+    return SplitCounting(0, rank(), name, NewWaitCounter());
+  }
+  void Leave() override { group_->Leave(rank()); }
 
   void Abort(const std::string& reason) override {
     group_->world()->Abort(fmt::format("rank {} ended the communication: {}", world_rank_, reason));
@@ -105,6 +115,10 @@ class LocalCommunicator : public HostCommunicator {
   void RecvNow(const Tensor& tensor, int peer) override;
 
  private:
+  // Split, whose group counts its waits in `wait_ns`.
+  std::unique_ptr<Communicator> SplitCounting(int color, int key, const std::string& name,
+                                              std::shared_ptr<std::atomic<int64_t>> wait_ns);
+
   // The time in which all ranks see each other's call and the memory it names.
   class Meeting {
    public:
@@ -133,8 +147,8 @@ class LocalCommunicator : public HostCommunicator {
   int world_rank_;
 };
 
-std::unique_ptr<Communicator> LocalCommunicator::Split(int color, int key,
-                                                       const std::string& name) {
+std::unique_ptr<Communicator> LocalCommunicator::SplitCounting(
+    int color, int key, const std::string& name, std::shared_ptr<std::atomic<int64_t>> wait_ns) {
   struct Member {
     int color;
     int key;
@@ -163,7 +177,7 @@ std::unique_ptr<Communicator> LocalCommunicator::Split(int color, int key,
   const auto me = std::ranges::find(members, rank(), &Member::rank);
   return std::make_unique<LocalCommunicator>(static_cast<int>(me - members.begin()),
                                              static_cast<int>(members.size()), name, group,
-                                             world_rank_, wait_counter());
+                                             world_rank_, std::move(wait_ns));
 }
 
 void LocalCommunicator::AllReduceNow(const Tensor& tensor, ReduceOp op) {

@@ -4,11 +4,14 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <thread>
 
 #include "parallel/host_communicator.h"
 #include "parallel/mpi_call.h"
@@ -28,6 +31,10 @@ constexpr size_t kSmallBytes = size_t{128} << 10;
 // Two kinds of point-to-point messages share a communicator.
 constexpr int kMessageTag = 0;
 constexpr int kPieceTag = 1;
+
+// How long a background group sleeps between two looks at what it waits for: at first, and at most.
+constexpr auto kFirstPause = std::chrono::microseconds(50);
+constexpr auto kLongestPause = std::chrono::microseconds(5000);
 
 // Messages that peers may not have received yet; keeps their tensors.
 class PendingSends {
@@ -65,17 +72,28 @@ class PendingSends {
   std::vector<Tensor> tensors_;
 };
 
+// The operands of an AllGatherBytes.
+struct BytesExchange {
+  std::string own;
+  int64_t own_size;
+  std::vector<int64_t> sizes;
+  std::vector<int> lengths;
+  std::vector<int> begins;
+  std::string joined;
+};
+
 class MpiCommunicator : public HostCommunicator {
  public:
   static std::unique_ptr<Communicator> New(MpiGroup group, const std::string& name,
-                                           std::shared_ptr<std::atomic<int64_t>> wait_ns) {
+                                           std::shared_ptr<std::atomic<int64_t>> wait_ns,
+                                           bool background = false) {
     int rank = 0;
     int size = 0;
     CheckMpi(MPI_Comm_set_errhandler(group.get(), MPI_ERRORS_RETURN), "Split", name);
     CheckMpi(MPI_Comm_rank(group.get(), &rank), "Split", name);
     CheckMpi(MPI_Comm_size(group.get(), &size), "Split", name);
     return std::unique_ptr<Communicator>(
-        new MpiCommunicator(rank, size, name, std::move(wait_ns), std::move(group)));
+        new MpiCommunicator(rank, size, name, std::move(wait_ns), std::move(group), background));
   }
 
   ~MpiCommunicator() override {
@@ -90,6 +108,8 @@ class MpiCommunicator : public HostCommunicator {
 
   std::vector<std::string> AllGatherBytes(const std::string& bytes) override;
   std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override;
+  std::unique_ptr<Communicator> Background(const std::string& name) override;
+  void Leave() override { left_ = true; }
 
   void Abort(const std::string& reason) override {
     LOG(ERROR) << "rank " << rank() << " of " << name() << " ends the job: " << reason;
@@ -107,9 +127,10 @@ class MpiCommunicator : public HostCommunicator {
 
  private:
   MpiCommunicator(int rank, int size, std::string name,
-                  std::shared_ptr<std::atomic<int64_t>> wait_ns, MpiGroup group)
+                  std::shared_ptr<std::atomic<int64_t>> wait_ns, MpiGroup group, bool background)
       : HostCommunicator(rank, size, std::move(name), std::move(wait_ns)),
-        group_(std::move(group)) {}
+        group_(std::move(group)),
+        background_(background) {}
 
   // Runs one blocking MPI call, with its errors and its time.
   template <typename Call>
@@ -118,6 +139,11 @@ class MpiCommunicator : public HostCommunicator {
     CheckMpi(call(), verb, name());
     sends_.Collect(name());
   }
+
+  // Fills `exchange.joined` and where each rank's part of it is.
+  void Gather(BytesExchange& exchange);
+  // Waits for a call that was started.
+  void Complete(MPI_Request request, const char* verb);
 
   // out = the reduction of what every rank holds of piece `rank()`. `piece(r)` is where this rank
   // holds its part of piece r, which is `counts(r)` elements long. `out` may be piece(rank()).
@@ -133,6 +159,8 @@ class MpiCommunicator : public HostCommunicator {
   }
 
   MpiGroup group_;
+  bool background_;
+  std::atomic<bool> left_ = false;
   PendingSends sends_;
   std::vector<std::byte> scratch_;
 };
@@ -273,29 +301,64 @@ void MpiCommunicator::RecvNow(const Tensor& tensor, int peer) {
 }
 
 std::vector<std::string> MpiCommunicator::AllGatherBytes(const std::string& bytes) {
-  std::vector<int64_t> sizes(size());
-  const auto mine = static_cast<int64_t>(bytes.size());
-  Blocking("AllGatherBytes", [&] {
-    return MPI_Allgather(&mine, sizeof(mine), MPI_BYTE, sizes.data(), sizeof(mine), MPI_BYTE,
-                         group_.get());
-  });
-  const int64_t total = std::reduce(sizes.begin(), sizes.end());
+  auto exchange = std::make_unique<BytesExchange>();
+  exchange->own = bytes;
+  try {
+    Gather(*exchange);
+  } catch (const Error&) {
+    // MPI may still write to it, and nobody will hear when it no longer does.
+    (void)exchange.release();
+    throw;
+  }
+  std::vector<std::string> all;
+  all.reserve(size());
+  for (int r = 0; r < size(); ++r) {
+    all.push_back(exchange->joined.substr(exchange->begins[r], exchange->lengths[r]));
+  }
+  return all;
+}
+
+void MpiCommunicator::Gather(BytesExchange& exchange) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  exchange.own_size = static_cast<int64_t>(exchange.own.size());
+  exchange.sizes.resize(size());
+  constexpr int kSizeBytes = sizeof(int64_t);
+  CheckMpi(MPI_Iallgather(&exchange.own_size, kSizeBytes, MPI_BYTE, exchange.sizes.data(),
+                          kSizeBytes, MPI_BYTE, group_.get(), &request),
+           "AllGatherBytes", name());
+  Complete(request, "AllGatherBytes");
+  const int64_t total = std::reduce(exchange.sizes.begin(), exchange.sizes.end());
   if (total > std::numeric_limits<int>::max()) {
     Throw(ErrorKind::kCommunication, fmt::format("mpi AllGatherBytes on {}", name()),
           "{} bytes over all ranks do not fit; 2 GiB do", total);
   }
-  const std::vector<int> lengths(sizes.begin(), sizes.end());
-  std::vector<int> begins(size());
-  std::exclusive_scan(lengths.begin(), lengths.end(), begins.begin(), 0);
-  std::string joined(total, '\0');
-  Blocking("AllGatherBytes", [&] {
-    return MPI_Allgatherv(bytes.data(), lengths[rank()], MPI_BYTE, joined.data(), lengths.data(),
-                          begins.data(), MPI_BYTE, group_.get());
-  });
-  std::vector<std::string> all;
-  all.reserve(size());
-  for (int r = 0; r < size(); ++r) all.push_back(joined.substr(begins[r], lengths[r]));
-  return all;
+  exchange.lengths.assign(exchange.sizes.begin(), exchange.sizes.end());
+  exchange.begins.resize(size());
+  std::exclusive_scan(exchange.lengths.begin(), exchange.lengths.end(), exchange.begins.begin(), 0);
+  exchange.joined.resize(total);
+  CheckMpi(MPI_Iallgatherv(exchange.own.data(), exchange.lengths[rank()], MPI_BYTE,
+                           exchange.joined.data(), exchange.lengths.data(), exchange.begins.data(),
+                           MPI_BYTE, group_.get(), &request),
+           "AllGatherBytes", name());
+  Complete(request, "AllGatherBytes");
+}
+
+void MpiCommunicator::Complete(MPI_Request request, const char* verb) {
+  const WaitTimer timer(*wait_counter());
+  if (background_) {
+    int done = 0;
+    for (auto pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
+      CheckMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), verb, name());
+      if (done != 0) return;
+      if (left_) {
+        Throw(ErrorKind::kCommunication, fmt::format("mpi {} on {}", verb, name()),
+              "rank {} has left the group", rank());
+      }
+      std::this_thread::sleep_for(pause);
+    }
+  }
+  CheckMpi(MPI_Wait(&request, MPI_STATUS_IGNORE), verb, name());
+  sends_.Collect(name());
 }
 
 std::unique_ptr<Communicator> MpiCommunicator::Split(int color, int key, const std::string& name) {
@@ -305,6 +368,12 @@ std::unique_ptr<Communicator> MpiCommunicator::Split(int color, int key, const s
   });
   if (part == MPI_COMM_NULL) return nullptr;
   return New(MpiGroup(part), name, wait_counter());
+}
+
+std::unique_ptr<Communicator> MpiCommunicator::Background(const std::string& name) {
+  MPI_Comm copy = MPI_COMM_NULL;
+  Blocking("Background", [&] { return MPI_Comm_dup(group_.get(), &copy); });
+  return New(MpiGroup(copy), name, std::make_shared<std::atomic<int64_t>>(0), /*background=*/true);
 }
 
 }  // namespace
