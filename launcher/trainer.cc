@@ -5,6 +5,7 @@
 
 #include "launcher/checkpoint_fit.h"
 #include "parallel/agreement.h"
+#include "parallel/shared_storage.h"
 #include "runtime/checkpoint/commit.h"
 #include "runtime/checkpoint/file.h"
 #include "runtime/checkpoint/store.h"
@@ -17,11 +18,11 @@ Trainer::Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, S
   // Whatever the inputs have wrong is found before the model takes memory.
   OpenData();
   const std::string checkpoint = RunOnFirst(mesh.world(), [&] { return ChooseCheckpoint(); });
+  CheckSharedStorage(mesh.world(), config_.run_dir());
   RunTogether(mesh.world(), [&] { BuildEngine(checkpoint, device); });
   engine_->Publish();
   if (mesh.world().rank() == 0) Announce(checkpoint);
   RunOnFirst(mesh.world(), [&] {
-    MakeDirectories(config_.run_dir());
     WriteFileAtomically(JoinPath(config_.run_dir(), "config.textproto"), ConfigText(config_));
     return std::string();
   });
