@@ -131,16 +131,26 @@ void LoadPieces(CheckpointReader& reader, const std::vector<StatePiece>& pieces)
             "tensor \"{}\" ({}) is {} {}, the model needs F32 {}", parameter.name, piece.kind,
             entry->dtype, stored.ToString(), parameter.shard.global_shape.ToString());
     }
-    std::vector<float> values(piece.data.numel(), 0.0f);  // padding is zero
+    // Straight into its place where that is the host's memory.
+    const bool on_host = piece.data.device().kind() == DeviceKind::kCpu;
+    std::vector<float> values(on_host ? 0 : piece.data.numel());
+    const std::span<float> elements(on_host ? piece.data.data<float>() : values.data(),
+                                    static_cast<size_t>(piece.data.numel()));
     std::vector<int64_t> starts;
     const std::vector<Rectangle> rectangles =
         parameter.shard.FlatRange(piece.begin, piece.begin + piece.data.numel(), &starts);
+    size_t end = 0;  // of what is filled; in between, padding is zero
     for (size_t r = 0; r < rectangles.size(); ++r) {
-      const std::span<float> run(values.data() + (starts[r] - piece.begin),
-                                 static_cast<size_t>(rectangles[r].numel()));
+      const auto begin = static_cast<size_t>(starts[r] - piece.begin);
+      std::ranges::fill(elements.subspan(end, begin - end), 0.0f);
+      const std::span<float> run =
+          elements.subspan(begin, static_cast<size_t>(rectangles[r].numel()));
       reader.Read(parameter.name, piece.kind, rectangles[r].offset.extents(),
                   rectangles[r].extent.extents(), std::as_writable_bytes(run));
+      end = begin + run.size();
     }
+    std::ranges::fill(elements.subspan(end), 0.0f);
+    if (on_host) continue;
     CopyTo(piece.data, Tensor::FromHost<float>(values, piece.data.shape(), piece.data.device()));
   }
 }

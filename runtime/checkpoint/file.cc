@@ -16,6 +16,9 @@ namespace {
 // Linux moves at most 0x7ffff000 bytes a call; smaller pieces also keep a signal's delay short.
 constexpr size_t kMaxBytesPerCall = size_t{1} << 30;
 
+// What a writer lets gather before it has the kernel write it to storage.
+constexpr uint64_t kWriteBackBytes = uint64_t{16} << 20;
+
 // open(2) that survives signals.
 int OpenDescriptor(const std::string& path, int flags, mode_t mode = 0) {
   int descriptor = -1;
@@ -55,6 +58,8 @@ File File::Create(const std::string& path) {
 File& File::operator=(File&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(descriptor_, other.descriptor_);
+  std::swap(written_, other.written_);
+  std::swap(sent_, other.sent_);
   return *this;
 }
 
@@ -76,7 +81,13 @@ void File::Write(std::span<const std::byte> bytes) {
     if (written < 0) ThrowErrno(errno, "write", path_);
     if (written == 0) Throw(ErrorKind::kIo, path_, "write took no byte");
     bytes = bytes.subspan(static_cast<size_t>(written));
+    written_ += static_cast<uint64_t>(written);
   }
+  if (written_ - sent_ < kWriteBackBytes) return;
+  // Advice: what is wrong with the storage is for Sync to say.
+  (void)::sync_file_range(descriptor_, static_cast<off_t>(sent_),
+                          static_cast<off_t>(written_ - sent_), SYNC_FILE_RANGE_WRITE);
+  sent_ = written_;
 }
 
 void File::ReadAt(uint64_t offset, std::span<std::byte> out) const {
@@ -93,8 +104,9 @@ void File::ReadAt(uint64_t offset, std::span<std::byte> out) const {
   }
 }
 
-void File::DropCache() const {
-  const int error = ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
+void File::DropCache(uint64_t offset, uint64_t bytes) const {
+  const int error = ::posix_fadvise(descriptor_, static_cast<off_t>(offset),
+                                    static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
   if (error != 0) ThrowErrno(error, "posix_fadvise", path_);
 }
 

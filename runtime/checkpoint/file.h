@@ -21,7 +21,10 @@ class File {
   static File Create(const std::string& path);
 
   File(File&& other) noexcept
-      : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+      : path_(std::move(other.path_)),
+        descriptor_(std::exchange(other.descriptor_, -1)),
+        written_(other.written_),
+        sent_(other.sent_) {}
   File& operator=(File&& other) noexcept;
   File(const File&) = delete;
   File& operator=(const File&) = delete;
@@ -31,12 +34,14 @@ class File {
   const std::string& path() const { return path_; }
   /// The size in bytes now.
   uint64_t Size() const;
-  /// Appends all of `bytes`.
+  /// Appends all of `bytes`. The kernel is told now and then to begin writing to storage, for it
+  /// would leave all of it to Sync.
   void Write(std::span<const std::byte> bytes);
   /// Fills `out` from byte `offset`; an end of file before that is an Error naming the byte range.
   void ReadAt(uint64_t offset, std::span<std::byte> out) const;
-  /// Asks the kernel to forget its clean copy of the file, so that a re-read comes from storage.
-  void DropCache() const;
+  /// Asks the kernel to forget its clean copy of `bytes` bytes from `offset` (0: of all that
+  /// follow), so that they are read from storage again.
+  void DropCache(uint64_t offset = 0, uint64_t bytes = 0) const;
   /// fsync.
   void Sync();
   /// Closes and checks the result.
@@ -47,6 +52,8 @@ class File {
 
   std::string path_;
   int descriptor_ = -1;
+  uint64_t written_ = 0;
+  uint64_t sent_ = 0;  // of these, what the kernel was told to write to storage
 };
 
 /// fsync of a directory: makes creations, renames and removals inside it durable.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <utility>
@@ -17,6 +18,9 @@
 namespace cairn {
 namespace {
 
+// Of so many blocks that are read back, one comes from storage.
+constexpr size_t kStorageSample = 16;
+
 // Checks one shard and appends what is wrong with it.
 class ShardVerifier {
  public:
@@ -24,17 +28,23 @@ class ShardVerifier {
                 std::vector<Damage>& damages, const std::stop_token& stop)
       : entry_(entry), chunks_(chunks), damages_(damages), stop_(stop) {}
 
-  void Run(const std::string& directory, VerifyLevel level, bool from_storage) {
+  // `just_written`: the page cache has it all, and its XXH3 is as young as its other digests.
+  void Run(const std::string& directory, VerifyLevel level, bool just_written) {
     const size_t before = damages_.size();
     uint64_t size = 0;
     try {
       const File file = File::OpenForRead(JoinPath(directory, entry_.name));
       size = file.Size();
-      if (from_storage) file.DropCache();
+      if (just_written) file.DropCache(0, entry_.header_bytes);
       CheckSize(size);
       if (size >= entry_.header_bytes) CheckHeader(file);
       if (level == VerifyLevel::kQuick) return;
-      CheckData(file, size, before);
+      if (just_written) {
+        CheckBlocks(
+            file, size, [](std::span<const std::byte>) {}, kStorageSample);
+      } else {
+        CheckWhole(file, size, before);
+      }
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::kInterrupted) throw;
       Lost(0, error.message());
@@ -77,32 +87,40 @@ class ShardVerifier {
     if (!problem.empty()) Add(nullptr, 0, entry_.header_bytes, std::move(problem));
   }
 
-  void CheckData(const File& file, uint64_t size, size_t damages_before) {
+  // Every block, and the digest of all that was read.
+  void CheckWhole(const File& file, uint64_t size, size_t damages_before) {
     Xxh3Stream whole;
-    std::vector<std::byte> buffer(std::min<uint64_t>(kCrcBlockBytes, entry_.size));
-    for (uint64_t begin = 0; begin < std::min(size, entry_.header_bytes);) {
-      const auto piece = std::span(buffer).first(
-          std::min<uint64_t>(buffer.size(), std::min(size, entry_.header_bytes) - begin));
-      file.ReadAt(begin, piece);
-      whole.Update(piece);
-      begin += piece.size();
+    std::vector<std::byte> header(std::min(size, entry_.header_bytes));
+    file.ReadAt(0, header);
+    whole.Update(header);
+    CheckBlocks(file, size, [&](std::span<const std::byte> block) { whole.Update(block); });
+    if (damages_.size() == damages_before && whole.HexDigest() != entry_.xxh3_128) {
+      Add(nullptr, 0, entry_.size, "the file's XXH3 differs from the committed one");
     }
+  }
+
+  // Reads every block, each `storage_sample`-th (0: none) from storage.
+  void CheckBlocks(const File& file, uint64_t size,
+                   const std::function<void(std::span<const std::byte>)>& visit,
+                   size_t storage_sample = 0) {
+    std::vector<std::byte> buffer(std::min<uint64_t>(kCrcBlockBytes, entry_.size));
+    size_t count = 0;
     for (const ShardChunk& c : chunks_) {
       const uint64_t bytes = ChunkBytes(*c.tensor, *c.chunk);
       if (c.chunk->file_offset + bytes > size) continue;  // named by CheckSize
-      for (size_t i = 0; i < c.chunk->crc32c.size(); ++i) {
+      for (size_t i = 0; i < c.chunk->crc32c.size(); ++i, ++count) {
         if (stop_.stop_requested()) {
           Throw(ErrorKind::kInterrupted, file.path(), "the verification was given up");
         }
         const uint64_t begin = i * kCrcBlockBytes;
         const auto block =
             std::span(buffer).first(std::min<uint64_t>(kCrcBlockBytes, bytes - begin));
+        if (storage_sample > 0 && count % storage_sample == 0) {
+          file.DropCache(c.chunk->file_offset + begin, block.size());
+        }
         CheckBlock(file, c, i, c.chunk->file_offset + begin, block);
-        whole.Update(block);
+        visit(block);
       }
-    }
-    if (damages_.size() == damages_before && whole.HexDigest() != entry_.xxh3_128) {
-      Add(nullptr, 0, entry_.size, "the file's XXH3 differs from the committed one");
     }
   }
 
