@@ -2,17 +2,16 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <span>
-#include <type_traits>
 #include <variant>
 
-#include "launcher/commands/ckpt_actions.h"
 #include "launcher/commands/ckpt_output.h"
-#include "launcher/commands/ckpt_values.h"
+#include "launcher/commands/ckpt_slice.h"
+#include "launcher/commands/ckpt_subcommands.h"
 #include "runtime/base/error.h"
 #include "runtime/checkpoint/checkpoint_reader.h"
+#include "runtime/checkpoint/element.h"
 #include "runtime/checkpoint/safetensors.h"
 #include "runtime/checkpoint/tiling.h"
 
@@ -25,19 +24,6 @@ constexpr int64_t kCornerOuter = 2;  // of the others
 
 std::string ValueText(const ElementValue& value) {
   return std::visit([](auto v) { return fmt::format("{}", v); }, value);
-}
-
-// JSON has no infinities: they are strings there.
-Json ValueJson(const ElementValue& value) {
-  return std::visit(
-      [](auto v) -> Json {
-        if constexpr (std::is_floating_point_v<decltype(v)>) {
-          if (std::isnan(v)) return "NaN";
-          if (std::isinf(v)) return v > 0 ? "Infinity" : "-Infinity";
-        }
-        return v;
-      },
-      value);
 }
 
 // Nested arrays of `values`, which it takes from the front.
@@ -88,15 +74,6 @@ std::string RowsText(std::span<const ElementValue> values, const SliceRange& ran
   return text;
 }
 
-std::string RangeText(const SliceRange& range) {
-  std::string text;
-  for (size_t d = 0; d < range.offset.size(); ++d) {
-    text += fmt::format("{}{}:{}", d == 0 ? "" : ",", range.offset[d],
-                        range.offset[d] + range.extent[d]);
-  }
-  return "[" + text + "]";
-}
-
 SliceRange Corner(const std::vector<int64_t>& shape) {
   SliceRange range = {.offset = std::vector<int64_t>(shape.size(), 0), .extent = shape};
   for (size_t d = 0; d < shape.size(); ++d) {
@@ -105,30 +82,16 @@ SliceRange Corner(const std::vector<int64_t>& shape) {
   return range;
 }
 
-// The tensor that a user names; if there is none, an Error that says what there is.
-const TensorEntry& FindTensor(const CheckpointReader& reader, const std::string& name,
-                              const std::string& kind) {
-  const TensorEntry* const found = reader.Find(name, kind);
-  if (found != nullptr) return *found;
-  std::vector<std::string> kinds;
-  for (const TensorEntry& tensor : reader.manifest().tensors) {
-    if (tensor.name == name) kinds.push_back(tensor.kind);
-  }
-  if (kinds.empty()) {
-    Throw(ErrorKind::kUsage, "TENSOR", "{} has no tensor \"{}\"; `cairn ckpt tensors` lists them",
-          reader.directory(), name);
-  }
-  Throw(ErrorKind::kUsage, "--kind", "\"{}\" has no kind {}, but {}", name, kind,
-        fmt::join(kinds, ", "));
-}
+struct ShowOptions : CkptOptions {
+  std::string tensor;
+  std::string kind = kWeightKind;
+};
 
-}  // namespace
-
-void CkptShow(const std::string& checkpoint, const std::string& tensor_text,
-              const std::string& kind, bool as_json) {
-  const TensorRequest request = ParseTensorRequest(tensor_text);
-  CheckpointReader reader(ResolveAndReport(checkpoint));
-  const TensorEntry& tensor = FindTensor(reader, request.name, kind);
+// Without a slice, the tensor's first corner.
+void Show(const ShowOptions& options) {
+  const TensorRequest request = ParseTensorRequest(options.tensor);
+  CheckpointReader reader(ResolveAndReport(options.target));
+  const TensorEntry& tensor = FindTensor(reader, request.name, options.kind);
   const SliceRange range =
       request.has_slice ? ParseSlice(request.slice, tensor.shape) : Corner(tensor.shape);
   const uint64_t count = CheckedElements(range.extent).value_or(0);
@@ -146,7 +109,7 @@ void CkptShow(const std::string& checkpoint, const std::string& tensor_text,
     values.push_back(DecodeElement(tensor.dtype, bytes.data() + i * element));
   }
 
-  if (as_json) {
+  if (options.as_json) {
     std::span<const ElementValue> rest = values;
     PrintJson({{"checkpoint", reader.directory()},
                {"name", tensor.name},
@@ -159,8 +122,22 @@ void CkptShow(const std::string& checkpoint, const std::string& tensor_text,
     return;
   }
   fmt::print(stderr, "{} ({}) {} {}, showing {}\n", tensor.name, tensor.kind, tensor.dtype,
-             ShapeText(tensor.shape), RangeText(range));
+             ShapeText(tensor.shape), RangeText(range.offset, range.extent));
   PrintText(RowsText(values, range));
+}
+
+}  // namespace
+
+void AddCkptShow(CLI::App& ckpt) {
+  const auto [show, options] =
+      AddCkptSubcommand<ShowOptions>(ckpt, "show", "values of a tensor, or of a slice of it");
+  show->add_option("tensor", options->tensor, "its name, or a part of it: NAME[0:3,:8]")
+      ->required()
+      ->type_name("TENSOR");
+  show->add_option("--kind", options->kind, "weight, exp_avg, ...")
+      ->capture_default_str()
+      ->type_name("KIND");
+  show->callback([o = options] { Show(*o); });
 }
 
 }  // namespace cairn

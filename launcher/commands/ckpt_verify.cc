@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <span>
 
-#include "launcher/commands/ckpt_actions.h"
 #include "launcher/commands/ckpt_output.h"
+#include "launcher/commands/ckpt_subcommands.h"
 #include "runtime/base/error.h"
 #include "runtime/checkpoint/store.h"
 
@@ -25,13 +25,18 @@ std::string Target(const std::string& path) {
   return ResolveAndReport(path);
 }
 
-}  // namespace
+struct VerifyOptions : CkptOptions {
+  bool quick = false;
+  bool full = false;
+};
 
-bool CkptVerify(const std::string& checkpoint, VerifyLevel level, bool as_json) {
-  const std::string directory = Target(checkpoint);
-  const std::vector<Damage> damages = VerifyCheckpoint(directory, level);
-  const char* level_name = level == VerifyLevel::kFull ? "full" : "quick";
-  if (as_json) {
+// Whether the checkpoint is sound; prints what is not.
+bool Verify(const VerifyOptions& options) {
+  const std::string directory = Target(options.target);
+  const std::vector<Damage> damages =
+      VerifyCheckpoint(directory, options.quick ? VerifyLevel::kQuick : VerifyLevel::kFull);
+  const char* level_name = options.quick ? "quick" : "full";
+  if (options.as_json) {
     Json list = Json::array();
     for (const Damage& damage : damages) {
       list.push_back({{"file", damage.file},
@@ -48,11 +53,13 @@ bool CkptVerify(const std::string& checkpoint, VerifyLevel level, bool as_json) 
     return damages.empty();
   }
   if (damages.empty()) {
-    PrintText(fmt::format("{}: good ({} verification)\n", directory, level_name));
+    PrintText(fmt::format("{}: {} ({} verification)\n", directory, Styled("good", Style::kGood),
+                          level_name));
     return true;
   }
-  std::string text = fmt::format("{}: damaged in {} place{}\n", directory, damages.size(),
-                                 damages.size() == 1 ? "" : "s");
+  std::string text =
+      fmt::format("{}: {} in {} place{}\n", directory, Styled("damaged", Style::kBad),
+                  damages.size(), damages.size() == 1 ? "" : "s");
   for (const Damage& damage : std::span(damages).first(std::min(damages.size(), kMaxLines))) {
     text += fmt::format("  {}\n", Describe(damage));
   }
@@ -61,6 +68,21 @@ bool CkptVerify(const std::string& checkpoint, VerifyLevel level, bool as_json) 
   }
   PrintText(text);
   return false;
+}
+
+}  // namespace
+
+void AddCkptVerify(CLI::App& ckpt, int& exit_status) {
+  const auto [verify, options] = AddCkptSubcommand<VerifyOptions>(
+      ckpt, "verify", "look for damage", "CHECKPOINT",
+      "a step folder, or a run folder (its newest finished one, good or not)");
+  CLI::Option* const quick =
+      verify->add_flag("--quick", options->quick, "commit, manifest, sizes and headers only");
+  verify->add_flag("--full", options->full, "every byte (default)")->excludes(quick);
+  verify->footer("Exit status 1 where there is damage.");
+  verify->callback([o = options, &exit_status] {
+    if (!Verify(*o)) exit_status = kExitCheckFailed;
+  });
 }
 
 }  // namespace cairn

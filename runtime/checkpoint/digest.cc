@@ -55,11 +55,32 @@ std::string Xxh3Stream::HexDigest() const {
   return Hex(canonical.digest);
 }
 
-std::string Sha256Hex(std::string_view bytes) {
+void Sha256Stream::Free::operator()(evp_md_ctx_st* context) const noexcept {
+  EVP_MD_CTX_free(context);
+}
+
+Sha256Stream::Sha256Stream() : context_(EVP_MD_CTX_new()) {
+  if (context_ == nullptr) throw std::bad_alloc();
+  CHECK_EQ(EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr), 1);
+}
+
+Sha256Stream::~Sha256Stream() = default;
+
+void Sha256Stream::Update(std::span<const std::byte> bytes) {
+  CHECK_EQ(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()), 1);
+}
+
+std::string Sha256Stream::HexDigest() {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest = {};
   unsigned int size = 0;
-  CHECK_EQ(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr), 1);
+  CHECK_EQ(EVP_DigestFinal_ex(context_.get(), digest.data(), &size), 1);
   return Hex(std::span(digest).first(size));
+}
+
+std::string Sha256Hex(std::string_view bytes) {
+  Sha256Stream stream;
+  stream.Update(std::as_bytes(std::span(bytes)));
+  return stream.HexDigest();
 }
 
 }  // namespace cairn

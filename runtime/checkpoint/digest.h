@@ -9,6 +9,7 @@
 #include <vector>
 
 struct XXH3_state_s;
+struct evp_md_ctx_st;
 
 namespace cairn {
 
@@ -40,6 +41,25 @@ class Xxh3Stream {
     void operator()(XXH3_state_s* state) const noexcept;
   };
   std::unique_ptr<XXH3_state_s, Free> state_;
+};
+
+/// SHA-256 of a stream of bytes.
+class Sha256Stream {
+ public:
+  Sha256Stream();
+  ~Sha256Stream();
+  Sha256Stream(const Sha256Stream&) = delete;
+  Sha256Stream& operator=(const Sha256Stream&) = delete;
+
+  void Update(std::span<const std::byte> bytes);
+  /// 64 lower-case hexadecimal digits; ends the stream.
+  std::string HexDigest();
+
+ private:
+  struct Free {
+    void operator()(evp_md_ctx_st* context) const noexcept;
+  };
+  std::unique_ptr<evp_md_ctx_st, Free> context_;
 };
 
 /// SHA-256 of `bytes`, as 64 lower-case hexadecimal digits.

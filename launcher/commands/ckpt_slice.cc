@@ -1,45 +1,13 @@
-#include "launcher/commands/ckpt_values.h"
+#include "launcher/commands/ckpt_slice.h"
 
-#include <bit>
 #include <charconv>
-#include <cmath>
-#include <cstring>
-#include <limits>
 #include <optional>
+#include <string_view>
 
 #include "runtime/base/error.h"
 
 namespace cairn {
 namespace {
-
-template <typename T>
-T Load(const std::byte* bytes) {
-  T value;
-  std::memcpy(&value, bytes, sizeof(value));
-  return value;
-}
-
-// A binary float of 1 sign bit, `exponent_bits` and `mantissa_bits`, in IEEE's manner except that
-// only some formats have infinities.
-float DecodeFloat(uint32_t bits, int exponent_bits, int mantissa_bits, bool has_infinity) {
-  const uint32_t mantissa = bits & ((1U << mantissa_bits) - 1);
-  const uint32_t top = (1U << exponent_bits) - 1;
-  const uint32_t exponent = (bits >> mantissa_bits) & top;
-  const int bias = static_cast<int>(top >> 1);
-  float value = 0;
-  if (exponent == top && has_infinity) {
-    value = mantissa == 0 ? std::numeric_limits<float>::infinity()
-                          : std::numeric_limits<float>::quiet_NaN();
-  } else if (exponent == top && mantissa == (1U << mantissa_bits) - 1) {
-    value = std::numeric_limits<float>::quiet_NaN();
-  } else if (exponent == 0) {
-    value = std::ldexp(static_cast<float>(mantissa), 1 - bias - mantissa_bits);
-  } else {
-    value = std::ldexp(static_cast<float>(mantissa | (1U << mantissa_bits)),
-                       static_cast<int>(exponent) - bias - mantissa_bits);
-  }
-  return (bits >> (exponent_bits + mantissa_bits)) != 0 ? -value : value;
-}
 
 std::optional<int64_t> ParseIndex(std::string_view text) {
   int64_t value = 0;
@@ -100,25 +68,6 @@ SliceRange ParseSlice(const std::string& slice, const std::vector<int64_t>& shap
     range.extent[d] = end - first;
   }
   return range;
-}
-
-ElementValue DecodeElement(std::string_view dtype, const std::byte* bytes) {
-  if (dtype == "F32") return Load<float>(bytes);
-  if (dtype == "BF16") return std::bit_cast<float>(uint32_t{Load<uint16_t>(bytes)} << 16);
-  if (dtype == "F16") return DecodeFloat(Load<uint16_t>(bytes), 5, 10, true);
-  if (dtype == "F64") return Load<double>(bytes);
-  if (dtype == "F8_E5M2") return DecodeFloat(Load<uint8_t>(bytes), 5, 2, true);
-  if (dtype == "F8_E4M3") return DecodeFloat(Load<uint8_t>(bytes), 4, 3, false);
-  if (dtype == "I64") return Load<int64_t>(bytes);
-  if (dtype == "I32") return int64_t{Load<int32_t>(bytes)};
-  if (dtype == "I16") return int64_t{Load<int16_t>(bytes)};
-  if (dtype == "I8") return int64_t{Load<int8_t>(bytes)};
-  if (dtype == "U64") return Load<uint64_t>(bytes);
-  if (dtype == "U32") return uint64_t{Load<uint32_t>(bytes)};
-  if (dtype == "U16") return uint64_t{Load<uint16_t>(bytes)};
-  if (dtype == "U8") return uint64_t{Load<uint8_t>(bytes)};
-  if (dtype == "BOOL") return Load<uint8_t>(bytes) != 0;
-  Throw(ErrorKind::kUsage, "TENSOR", "values of dtype {} cannot be shown", dtype);
 }
 
 }  // namespace cairn

@@ -1,17 +1,12 @@
 #include <fmt/format.h>
-#include <fnmatch.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <map>
 #include <set>
-#include <system_error>
 
-#include "launcher/commands/ckpt_actions.h"
 #include "launcher/commands/ckpt_output.h"
-#include "runtime/base/error.h"
+#include "launcher/commands/ckpt_subcommands.h"
 #include "runtime/checkpoint/checkpoint_reader.h"
-#include "runtime/checkpoint/store.h"
 #include "runtime/checkpoint/tiling.h"
 
 namespace cairn {
@@ -126,64 +121,32 @@ void PrintInfoText(const std::string& directory, const Manifest& manifest) {
   PrintText(text);
 }
 
-}  // namespace
-
-void CkptLs(const std::string& run, bool as_json) {
-  std::error_code ignored;
-  if (!std::filesystem::is_directory(run, ignored)) {
-    Throw(ErrorKind::kCheckpoint, run, "is no folder; a run was expected");
-  }
-  const std::vector<CheckpointInfo> infos = ListCheckpoints(run);
-  if (as_json) {
-    Json json = Json::array();
-    for (const CheckpointInfo& info : infos) {
-      Json entry = {{"iteration", info.iteration},
-                    {"state", CheckpointStateName(info.state)},
-                    {"bytes", info.bytes},
-                    {"files", info.files},
-                    {"time", UtcTime(info.unix_time)},
-                    {"path", info.path}};
-      if (!info.problem.empty()) entry["problem"] = info.problem;
-      json.push_back(std::move(entry));
-    }
-    PrintJson(json);
-    return;
-  }
-  if (infos.empty()) fmt::print(stderr, "{} has no checkpoints\n", run);
-  Table table({">iteration", "state", ">size", ">files", "written", "path"});
-  for (const CheckpointInfo& info : infos) {
-    table.AddRow({fmt::to_string(info.iteration), CheckpointStateName(info.state),
-                  HumanBytes(info.bytes), fmt::to_string(info.files), UtcTime(info.unix_time),
-                  info.path});
-  }
-  PrintText(table.Render());
-  for (const CheckpointInfo& info : infos) {
-    if (!info.problem.empty()) fmt::print(stderr, "{}: {}\n", info.path, info.problem);
-  }
-}
-
-void CkptInfo(const std::string& checkpoint, bool as_json) {
-  const CheckpointReader reader(ResolveAndReport(checkpoint));
-  if (as_json) {
+void PrintInfo(const CkptOptions& options) {
+  const CheckpointReader reader(ResolveAndReport(options.target));
+  if (options.as_json) {
     PrintInfoJson(reader.directory(), reader.manifest());
   } else {
     PrintInfoText(reader.directory(), reader.manifest());
   }
 }
 
-void CkptTensors(const std::string& checkpoint, const std::string& glob, bool as_json) {
-  const CheckpointReader reader(ResolveAndReport(checkpoint));
+struct TensorsOptions : CkptOptions {
+  TensorFilter filter;
+};
+
+void PrintTensors(const TensorsOptions& options) {
+  const CheckpointReader reader(ResolveAndReport(options.target));
   Json json = Json::array();
   Table table({"name", "kind", "dtype", "shape", ">elements", ">bytes", ">chunks"});
   Total all;
   for (const TensorEntry& tensor : reader.manifest().tensors) {
-    if (!glob.empty() && ::fnmatch(glob.c_str(), tensor.name.c_str(), 0) != 0) continue;
+    if (!options.filter.Matches(tensor)) continue;
     const uint64_t elements = TensorElements(tensor);
     const uint64_t bytes = StoredBytes(tensor);
     ++all.tensors;
     all.elements += elements;
     all.bytes += bytes;
-    if (as_json) {
+    if (options.as_json) {
       json.push_back({{"name", tensor.name},
                       {"kind", tensor.kind},
                       {"dtype", tensor.dtype},
@@ -197,13 +160,28 @@ void CkptTensors(const std::string& checkpoint, const std::string& glob, bool as
                     fmt::to_string(tensor.chunks.size())});
     }
   }
-  if (as_json) {
+  if (options.as_json) {
     PrintJson(json);
     return;
   }
   PrintText(table.Render());
   fmt::print(stderr, "{} tensors, {} elements, {}\n", all.tensors, all.elements,
              HumanBytes(all.bytes));
+}
+
+}  // namespace
+
+void AddCkptInfo(CLI::App& ckpt) {
+  const auto [info, options] = AddCkptSubcommand<CkptOptions>(
+      ckpt, "info", "progress, training state, sizes, layout and config");
+  info->callback([o = options] { PrintInfo(*o); });
+}
+
+void AddCkptTensors(CLI::App& ckpt) {
+  const auto [tensors, options] =
+      AddCkptSubcommand<TensorsOptions>(ckpt, "tensors", "the logical tensors, one a line");
+  AddTensorFilter(*tensors, options->filter);
+  tensors->callback([o = options] { PrintTensors(*o); });
 }
 
 }  // namespace cairn

@@ -1,10 +1,7 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
-#include <variant>
 #include <vector>
 
 namespace cairn {
@@ -29,12 +26,5 @@ struct SliceRange {
 /// its dimension, dimensions that are not named are whole. Unlike NumPy's, an index outside is an
 /// Error of kind kUsage.
 SliceRange ParseSlice(const std::string& slice, const std::vector<int64_t>& shape);
-
-/// One element of a tensor.
-using ElementValue = std::variant<bool, int64_t, uint64_t, float, double>;
-
-/// Decodes the element at `bytes` of safetensors dtype `dtype`; an Error of kind kUsage for dtypes
-/// that are no plain numbers.
-ElementValue DecodeElement(std::string_view dtype, const std::byte* bytes);
 
 }  // namespace cairn
