@@ -72,31 +72,36 @@ std::string SaveCheckpoint(Communicator& world, const std::string& run_dir,
   return directory;
 }
 
+void CheckPieceFits(const CheckpointReader& reader, const StatePiece& piece) {
+  const Parameter& parameter = *piece.parameter;
+  const TensorEntry* entry = reader.Find(parameter.name, piece.kind);
+  if (entry == nullptr) {
+    Throw(ErrorKind::kCheckpoint, reader.directory(),
+          "holds no tensor \"{}\" ({}): it is a checkpoint of another model", parameter.name,
+          piece.kind);
+  }
+  const Shape stored{std::span<const int64_t>(entry->shape)
+                         .first(std::min<size_t>(entry->shape.size(), Shape::kMaxRank))};
+  if (!(stored == parameter.shard.global_shape) || entry->dtype != "F32") {
+    Throw(ErrorKind::kCheckpoint, reader.directory(),
+          "tensor \"{}\" ({}) is {} {}, the model needs F32 {}", parameter.name, piece.kind,
+          entry->dtype, stored.ToString(), parameter.shard.global_shape.ToString());
+  }
+}
+
 void LoadPieces(CheckpointReader& reader, const std::vector<StatePiece>& pieces) {
   for (const StatePiece& piece : pieces) {
+    CheckPieceFits(reader, piece);
     const Parameter& parameter = *piece.parameter;
-    const TensorEntry* entry = reader.Find(parameter.name, piece.kind);
-    if (entry == nullptr) {
-      Throw(ErrorKind::kCheckpoint, reader.directory(),
-            "holds no tensor \"{}\" ({}): it is a checkpoint of another model", parameter.name,
-            piece.kind);
-    }
-    const Shape stored{std::span<const int64_t>(entry->shape)
-                           .first(std::min<size_t>(entry->shape.size(), Shape::kMaxRank))};
-    if (!(stored == parameter.shard.global_shape) || entry->dtype != "F32") {
-      Throw(ErrorKind::kCheckpoint, reader.directory(),
-            "tensor \"{}\" ({}) is {} {}, the model needs F32 {}", parameter.name, piece.kind,
-            entry->dtype, stored.ToString(), parameter.shard.global_shape.ToString());
-    }
-    std::vector<float> values(piece.data.numel(), 0.0f);  // padding is zero
-    std::vector<int64_t> starts;
-    const std::vector<Rectangle> rectangles =
-        parameter.shard.FlatRange(piece.begin, piece.begin + piece.data.numel(), &starts);
-    for (size_t r = 0; r < rectangles.size(); ++r) {
-      const std::span<float> run(values.data() + (starts[r] - piece.begin),
-                                 static_cast<size_t>(rectangles[r].numel()));
-      reader.Read(parameter.name, piece.kind, rectangles[r].offset.extents(),
-                  rectangles[r].extent.extents(), std::as_writable_bytes(run));
+    // Padding comes last in the flat order, and is zero.
+    const Rectangle& held = parameter.shard.held;
+    const int64_t end = std::min(piece.begin + piece.data.numel(), held.numel());
+    std::vector<float> values(piece.data.numel(), 0.0f);
+    if (piece.begin < end) {
+      const std::span<float> stored(values.data(), static_cast<size_t>(end - piece.begin));
+      reader.ReadPart(parameter.name, piece.kind, held.offset.extents(), held.extent.extents(),
+                      static_cast<uint64_t>(piece.begin) * sizeof(float),
+                      std::as_writable_bytes(stored));
     }
     CopyTo(piece.data, Tensor::FromHost<float>(values, piece.data.shape(), piece.data.device()));
   }

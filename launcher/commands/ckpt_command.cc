@@ -4,6 +4,7 @@
 #include <string>
 
 #include "launcher/commands/ckpt_actions.h"
+#include "launcher/commands/ckpt_rewrite.h"
 #include "runtime/base/error.h"
 #include "runtime/checkpoint/manifest.h"
 
@@ -77,11 +78,14 @@ void AddVerify(CLI::App& ckpt, int& exit_status) {
 }  // namespace
 
 void AddCkptCommand(CLI::App& app, int& exit_status) {
-  CLI::App* const ckpt = app.add_subcommand("ckpt", "inspect and verify checkpoints");
+  CLI::App* const ckpt = app.add_subcommand("ckpt", "inspect, verify and rewrite checkpoints");
   ckpt->require_subcommand(1);
   AddListing(*ckpt);
   AddShow(*ckpt);
   AddVerify(*ckpt, exit_status);
+  AddReshard(*ckpt);
+  AddRepair(*ckpt, exit_status);
+  AddBenchIo(*ckpt);
 }
 
 }  // namespace cairn

@@ -14,6 +14,11 @@
 #include "runtime/checkpoint/store.h"
 
 namespace cairn {
+namespace {
+
+constexpr size_t kMaxDamageLines = 100;
+
+}  // namespace
 
 void PrintText(std::string_view text) {
   // Flushed and checked: a full disk or a closed pipe must not swallow what was asked for.
@@ -70,6 +75,30 @@ std::string UtcTime(int64_t unix_seconds) {
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ","));
+}
+
+Json DamagesJson(const std::vector<Damage>& damages) {
+  Json list = Json::array();
+  for (const Damage& damage : damages) {
+    list.push_back({{"file", damage.file},
+                    {"tensor", damage.tensor},
+                    {"kind", damage.kind},
+                    {"byte_begin", damage.byte_begin},
+                    {"byte_end", damage.byte_end},
+                    {"message", damage.message}});
+  }
+  return list;
+}
+
+std::string DamagesText(const std::vector<Damage>& damages) {
+  std::string text;
+  for (size_t i = 0; i < std::min(damages.size(), kMaxDamageLines); ++i) {
+    text += fmt::format("  {}\n", Describe(damages[i]));
+  }
+  if (damages.size() > kMaxDamageLines) {
+    text += fmt::format("  and {} more; --json lists all\n", damages.size() - kMaxDamageLines);
+  }
+  return text;
 }
 
 std::string ResolveAndReport(const std::string& path) {

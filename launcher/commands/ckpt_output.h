@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/checkpoint/verify.h"
+
 namespace cairn {
 
 using Json = nlohmann::ordered_json;
@@ -38,6 +40,12 @@ std::string UtcTime(int64_t unix_seconds);
 
 /// "[6,4]".
 std::string ShapeText(const std::vector<int64_t>& shape);
+
+/// Damages as an array of objects.
+Json DamagesJson(const std::vector<Damage>& damages);
+
+/// A line for each, the first hundred at most.
+std::string DamagesText(const std::vector<Damage>& damages);
 
 /// The step folder that `path` names (see ResolveCheckpoint); says on standard error which newer
 /// ones were passed over.

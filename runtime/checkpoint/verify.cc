@@ -120,6 +120,14 @@ class ShardVerifier {
   std::vector<Damage>& damages_;
 };
 
+void VerifyShards(const std::string& directory, const Manifest& manifest, VerifyLevel level,
+                  bool from_storage, std::vector<Damage>& damages) {
+  const auto chunks = ChunksByFile(manifest.tensors, manifest.files.size());
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    ShardVerifier(manifest.files[i], chunks[i], damages).Run(directory, level, from_storage);
+  }
+}
+
 }  // namespace
 
 std::string Describe(const Damage& damage) {
@@ -137,11 +145,13 @@ std::string Describe(const Damage& damage) {
 std::vector<Damage> VerifyCheckpoint(const std::string& directory, VerifyLevel level) {
   std::vector<Damage> damages;
   const std::optional<Manifest> manifest = TryLoadManifest(directory, damages);
-  if (!manifest) return damages;
-  const auto chunks = ChunksByFile(manifest->tensors, manifest->files.size());
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    ShardVerifier(manifest->files[i], chunks[i], damages).Run(directory, level, false);
-  }
+  if (manifest) VerifyShards(directory, *manifest, level, false, damages);
+  return damages;
+}
+
+std::vector<Damage> VerifyShardFiles(const std::string& directory, const Manifest& manifest) {
+  std::vector<Damage> damages;
+  VerifyShards(directory, manifest, VerifyLevel::kFull, true, damages);
   return damages;
 }
 

@@ -31,6 +31,10 @@ std::string Describe(const Damage& damage);
 /// empty if it is sound. Damage never throws; what cannot be read is damaged.
 std::vector<Damage> VerifyCheckpoint(const std::string& directory, VerifyLevel level);
 
+/// The same for the shards alone, read back from storage where the kernel lets us: whether
+/// `directory` holds every byte that `manifest` describes.
+std::vector<Damage> VerifyShardFiles(const std::string& directory, const Manifest& manifest);
+
 /// Reads back a shard that was just written, from storage where the kernel lets us, and compares
 /// size, header and every digest with what its writer took from memory.
 std::vector<Damage> VerifyShardFile(const std::string& directory, const ShardResult& shard);
