@@ -115,41 +115,42 @@ std::string SaveCheckpoint(Communicator& world, const std::string& run_dir,
   return SaveChunks(world, run_dir, description, chunks).directory;
 }
 
+void CheckPieceFits(const CheckpointReader& reader, const StatePiece& piece) {
+  const Parameter& parameter = *piece.parameter;
+  const TensorEntry* entry = reader.Find(parameter.name, piece.kind);
+  if (entry == nullptr) {
+    Throw(ErrorKind::kCheckpoint, reader.directory(),
+          "holds no tensor \"{}\" ({}): it is a checkpoint of another model", parameter.name,
+          piece.kind);
+  }
+  const Shape stored{std::span<const int64_t>(entry->shape)
+                         .first(std::min<size_t>(entry->shape.size(), Shape::kMaxRank))};
+  if (!(stored == parameter.shard.global_shape) || entry->dtype != "F32") {
+    Throw(ErrorKind::kCheckpoint, reader.directory(),
+          "tensor \"{}\" ({}) is {} {}, the model needs F32 {}", parameter.name, piece.kind,
+          entry->dtype, stored.ToString(), parameter.shard.global_shape.ToString());
+  }
+}
+
 void LoadPieces(CheckpointReader& reader, const std::vector<StatePiece>& pieces) {
   for (const StatePiece& piece : pieces) {
+    CheckPieceFits(reader, piece);
     const Parameter& parameter = *piece.parameter;
-    const TensorEntry* entry = reader.Find(parameter.name, piece.kind);
-    if (entry == nullptr) {
-      Throw(ErrorKind::kCheckpoint, reader.directory(),
-            "holds no tensor \"{}\" ({}): it is a checkpoint of another model", parameter.name,
-            piece.kind);
-    }
-    const Shape stored{std::span<const int64_t>(entry->shape)
-                           .first(std::min<size_t>(entry->shape.size(), Shape::kMaxRank))};
-    if (!(stored == parameter.shard.global_shape) || entry->dtype != "F32") {
-      Throw(ErrorKind::kCheckpoint, reader.directory(),
-            "tensor \"{}\" ({}) is {} {}, the model needs F32 {}", parameter.name, piece.kind,
-            entry->dtype, stored.ToString(), parameter.shard.global_shape.ToString());
-    }
     // Straight into its place where that is the host's memory.
     const bool on_host = piece.data.device().kind() == DeviceKind::kCpu;
     std::vector<float> values(on_host ? 0 : piece.data.numel());
     const std::span<float> elements(on_host ? piece.data.data<float>() : values.data(),
                                     static_cast<size_t>(piece.data.numel()));
-    std::vector<int64_t> starts;
-    const std::vector<Rectangle> rectangles =
-        parameter.shard.FlatRange(piece.begin, piece.begin + piece.data.numel(), &starts);
-    size_t end = 0;  // of what is filled; in between, padding is zero
-    for (size_t r = 0; r < rectangles.size(); ++r) {
-      const auto begin = static_cast<size_t>(starts[r] - piece.begin);
-      std::ranges::fill(elements.subspan(end, begin - end), 0.0f);
-      const std::span<float> run =
-          elements.subspan(begin, static_cast<size_t>(rectangles[r].numel()));
-      reader.Read(parameter.name, piece.kind, rectangles[r].offset.extents(),
-                  rectangles[r].extent.extents(), std::as_writable_bytes(run));
-      end = begin + run.size();
+    // Padding comes last in the flat order, and is zero.
+    const Rectangle& held = parameter.shard.held;
+    const auto stored =
+        static_cast<size_t>(std::clamp<int64_t>(held.numel() - piece.begin, 0, piece.data.numel()));
+    std::ranges::fill(elements.subspan(stored), 0.0f);
+    if (stored > 0) {
+      reader.ReadPart(parameter.name, piece.kind, held.offset.extents(), held.extent.extents(),
+                      static_cast<uint64_t>(piece.begin) * sizeof(float),
+                      std::as_writable_bytes(elements.first(stored)));
     }
-    std::ranges::fill(elements.subspan(end), 0.0f);
     if (on_host) continue;
     CopyTo(piece.data, Tensor::FromHost<float>(values, piece.data.shape(), piece.data.device()));
   }

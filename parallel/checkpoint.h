@@ -47,6 +47,10 @@ SavedCheckpoint SaveChunks(Communicator& group, const std::string& run_dir,
 std::string SaveCheckpoint(Communicator& world, const std::string& run_dir,
                            const Manifest& description, const std::vector<StatePiece>& pieces);
 
+/// Throws Error(kCheckpoint) unless the checkpoint has the tensor that `piece` is a part of, in its
+/// shape and type.
+void CheckPieceFits(const CheckpointReader& reader, const StatePiece& piece);
+
 /// Fills pieces from a checkpoint that any layout wrote, reading only the bytes they need. Throws
 /// Error(kCheckpoint) when a tensor is missing, of another shape, or damaged. Local: no
 /// communication.

@@ -1,11 +1,13 @@
 #include "launcher/commands/ckpt_command.h"
 
+#include "launcher/commands/ckpt_rewrite.h"
 #include "launcher/commands/ckpt_subcommands.h"
 
 namespace cairn {
 
 void AddCkptCommand(CLI::App& app, int& exit_status) {
-  CLI::App* const ckpt = app.add_subcommand("ckpt", "inspect, compare and verify checkpoints");
+  CLI::App* const ckpt =
+      app.add_subcommand("ckpt", "inspect, compare, verify and rewrite checkpoints");
   ckpt->require_subcommand(1);
   AddCkptLs(*ckpt);
   AddCkptInfo(*ckpt);
@@ -19,6 +21,9 @@ void AddCkptCommand(CLI::App& app, int& exit_status) {
   AddCkptId(*ckpt);
   AddCkptDiff(*ckpt, exit_status);
   AddCkptGc(*ckpt);
+  AddReshard(*ckpt);
+  AddRepair(*ckpt, exit_status);
+  AddBenchIo(*ckpt);
 }
 
 }  // namespace cairn

@@ -4,8 +4,8 @@
 
 namespace cairn {
 
-/// Adds `cairn ckpt ls|info|tensors|show|verify` to `app`. Callbacks throw `Error`, or set
-/// `exit_status` (which must outlive `app`) to kExitCheckFailed where `verify` finds damage.
+/// Adds `cairn ckpt` and its subcommands to `app`. Callbacks throw `Error`, or set `exit_status`
+/// (which must outlive `app`) to kExitCheckFailed where `verify` finds damage or `repair` a loss.
 void AddCkptCommand(CLI::App& app, int& exit_status);
 
 }  // namespace cairn

@@ -22,6 +22,8 @@
 namespace cairn {
 namespace {
 
+constexpr size_t kMaxDamageLines = 100;
+
 // The terminal's numbers for each Style.
 constexpr std::array<const char*, 5> kColours = {"0", "1", "32", "33", "31"};
 
@@ -133,6 +135,30 @@ Json TensorJson(const TensorEntry& tensor) {
           {"kind", tensor.kind},
           {"dtype", tensor.dtype},
           {"shape", tensor.shape}};
+}
+
+Json DamagesJson(const std::vector<Damage>& damages) {
+  Json list = Json::array();
+  for (const Damage& damage : damages) {
+    list.push_back({{"file", damage.file},
+                    {"tensor", damage.tensor},
+                    {"kind", damage.kind},
+                    {"byte_begin", damage.byte_begin},
+                    {"byte_end", damage.byte_end},
+                    {"message", damage.message}});
+  }
+  return list;
+}
+
+std::string DamagesText(const std::vector<Damage>& damages) {
+  std::string text;
+  for (size_t i = 0; i < std::min(damages.size(), kMaxDamageLines); ++i) {
+    text += fmt::format("  {}\n", Describe(damages[i]));
+  }
+  if (damages.size() > kMaxDamageLines) {
+    text += fmt::format("  and {} more; --json lists all\n", damages.size() - kMaxDamageLines);
+  }
+  return text;
 }
 
 std::string ResolveAndReport(const std::string& path) {

@@ -9,6 +9,7 @@
 
 #include "runtime/checkpoint/checkpoint_reader.h"
 #include "runtime/checkpoint/element.h"
+#include "runtime/checkpoint/verify.h"
 
 namespace cairn {
 
@@ -72,6 +73,12 @@ Json ValueJson(const ElementValue& value);
 
 /// {"name", "kind", "dtype", "shape"}.
 Json TensorJson(const TensorEntry& tensor);
+
+/// Damages as an array of objects.
+Json DamagesJson(const std::vector<Damage>& damages);
+
+/// A line for each, the first hundred at most.
+std::string DamagesText(const std::vector<Damage>& damages);
 
 /// The step folder that `path` names (see ResolveCheckpoint); says on standard error which newer
 /// ones were passed over.

@@ -1,8 +1,6 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdio>
-#include <span>
 
 #include "launcher/commands/ckpt_output.h"
 #include "launcher/commands/ckpt_subcommands.h"
@@ -11,8 +9,6 @@
 
 namespace cairn {
 namespace {
-
-constexpr size_t kMaxLines = 100;
 
 // A run's newest good checkpoint is not what is asked for here: the newest finished one may be bad.
 std::string Target(const std::string& path) {
@@ -37,19 +33,10 @@ bool Verify(const VerifyOptions& options) {
       VerifyCheckpoint(directory, options.quick ? VerifyLevel::kQuick : VerifyLevel::kFull);
   const char* level_name = options.quick ? "quick" : "full";
   if (options.as_json) {
-    Json list = Json::array();
-    for (const Damage& damage : damages) {
-      list.push_back({{"file", damage.file},
-                      {"tensor", damage.tensor},
-                      {"kind", damage.kind},
-                      {"byte_begin", damage.byte_begin},
-                      {"byte_end", damage.byte_end},
-                      {"message", damage.message}});
-    }
     PrintJson({{"checkpoint", directory},
                {"level", level_name},
                {"ok", damages.empty()},
-               {"damages", std::move(list)}});
+               {"damages", DamagesJson(damages)}});
     return damages.empty();
   }
   if (damages.empty()) {
@@ -57,16 +44,8 @@ bool Verify(const VerifyOptions& options) {
                           level_name));
     return true;
   }
-  std::string text =
-      fmt::format("{}: {} in {} place{}\n", directory, Styled("damaged", Style::kBad),
-                  damages.size(), damages.size() == 1 ? "" : "s");
-  for (const Damage& damage : std::span(damages).first(std::min(damages.size(), kMaxLines))) {
-    text += fmt::format("  {}\n", Describe(damage));
-  }
-  if (damages.size() > kMaxLines) {
-    text += fmt::format("  and {} more; --json lists all\n", damages.size() - kMaxLines);
-  }
-  PrintText(text);
+  PrintText(fmt::format("{}: {} in {} place{}\n{}", directory, Styled("damaged", Style::kBad),
+                        damages.size(), damages.size() == 1 ? "" : "s", DamagesText(damages)));
   return false;
 }
 

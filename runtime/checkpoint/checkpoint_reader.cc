@@ -31,8 +31,12 @@ std::string Key(std::string_view name, std::string_view kind) {
 // Copies bytes out of one chunk, block by block, each checked against its checksum.
 class CheckpointReader::BlockSource {
  public:
-  BlockSource(const File& file, const TensorEntry& tensor, const Chunk& chunk)
-      : file_(file), tensor_(tensor), chunk_(chunk), bytes_(ChunkBytes(tensor, chunk)) {}
+  BlockSource(const File& file, const TensorEntry& tensor, const Chunk& chunk, uint64_t& bytes_read)
+      : file_(file),
+        tensor_(tensor),
+        chunk_(chunk),
+        bytes_(ChunkBytes(tensor, chunk)),
+        bytes_read_(bytes_read) {}
 
   // Copies bytes [begin, begin + out.size()) of the chunk. Ascending calls read each block once.
   void Copy(uint64_t begin, std::span<std::byte> out) {
@@ -61,6 +65,7 @@ class CheckpointReader::BlockSource {
   void Load(uint64_t block, std::span<std::byte> out) const {
     const uint64_t begin = chunk_.file_offset + block * kCrcBlockBytes;
     file_.ReadAt(begin, out);
+    bytes_read_ += out.size();
     if (Crc32c(out) != chunk_.crc32c[block]) {
       Throw(ErrorKind::kCheckpoint, file_.path(),
             "tensor \"{}\" ({}), bytes [{},{}): CRC32C differs from the committed one",
@@ -72,6 +77,7 @@ class CheckpointReader::BlockSource {
   const TensorEntry& tensor_;
   const Chunk& chunk_;
   uint64_t bytes_;
+  uint64_t& bytes_read_;
   uint64_t buffered_block_ = std::numeric_limits<uint64_t>::max();
   std::vector<std::byte> buffer_;
 };
@@ -91,28 +97,60 @@ const TensorEntry* CheckpointReader::Find(std::string_view name, std::string_vie
   return found == tensors_.end() ? nullptr : found->second;
 }
 
-void CheckpointReader::Read(std::string_view name, std::string_view kind,
-                            std::span<const int64_t> offset, std::span<const int64_t> extent,
-                            std::span<std::byte> out) {
+const TensorEntry& CheckpointReader::Require(std::string_view name, std::string_view kind,
+                                             std::span<const int64_t> offset,
+                                             std::span<const int64_t> extent,
+                                             uint64_t* bytes) const {
   const TensorEntry* const tensor = Find(name, kind);
   if (tensor == nullptr) {
     Throw(ErrorKind::kCheckpoint, directory_, "has no tensor \"{}\" of kind {}", name, kind);
   }
-  const Rectangle wanted = {offset, extent};
-  const std::optional<uint64_t> bytes = TensorBytes(tensor->dtype, extent);
-  if (!IsInside(wanted, tensor->shape) || bytes != out.size()) {
+  const std::optional<uint64_t> size = TensorBytes(tensor->dtype, extent);
+  if (!size || !IsInside({offset, extent}, tensor->shape)) {
     Throw(ErrorKind::kCheckpoint, directory_,
-          "tensor \"{}\" ({}) is {} [{}]: [{}]+[{}] into {} bytes does not fit", name, kind,
-          tensor->dtype, fmt::join(tensor->shape, ","), fmt::join(offset, ","),
-          fmt::join(extent, ","), out.size());
+          "tensor \"{}\" ({}) is {} [{}]: [{}]+[{}] is no part of it", name, kind, tensor->dtype,
+          fmt::join(tensor->shape, ","), fmt::join(offset, ","), fmt::join(extent, ","));
   }
-  const uint64_t element = SafetensorsDTypeBytes(tensor->dtype).value_or(0);
-  for (const Chunk& chunk : tensor->chunks) {
+  *bytes = *size;
+  return *tensor;
+}
+
+void CheckpointReader::Read(std::string_view name, std::string_view kind,
+                            std::span<const int64_t> offset, std::span<const int64_t> extent,
+                            std::span<std::byte> out) {
+  uint64_t bytes = 0;
+  const TensorEntry& tensor = Require(name, kind, offset, extent, &bytes);
+  if (out.size() != bytes) {
+    Throw(ErrorKind::kCheckpoint, directory_,
+          "tensor \"{}\" ({}): {} [{}] has {} bytes and does not fit into {}", name, kind,
+          tensor.dtype, fmt::join(extent, ","), bytes, out.size());
+  }
+  ReadPart(name, kind, offset, extent, 0, out);
+}
+
+void CheckpointReader::ReadPart(std::string_view name, std::string_view kind,
+                                std::span<const int64_t> offset, std::span<const int64_t> extent,
+                                uint64_t begin, std::span<std::byte> out) {
+  uint64_t bytes = 0;
+  const TensorEntry& tensor = Require(name, kind, offset, extent, &bytes);
+  const uint64_t element = SafetensorsDTypeBytes(tensor.dtype).value_or(1);
+  if (begin > bytes || out.size() > bytes - begin || begin % element != 0 ||
+      out.size() % element != 0) {
+    Throw(ErrorKind::kCheckpoint, directory_,
+          "tensor \"{}\" ({}): bytes {}+{} are no elements of {} [{}]", name, kind, begin,
+          out.size(), tensor.dtype, fmt::join(extent, ","));
+  }
+  const uint64_t first = begin / element;
+  const uint64_t last = first + out.size() / element;
+  for (const Chunk& chunk : tensor.chunks) {
     std::optional<BlockSource> source;  // opens no file that has nothing to give
-    ForEachRun({chunk.offset, chunk.extent}, wanted, [&](const CommonRun& run) {
-      if (!source) source.emplace(Shard(chunk.file), *tensor, chunk);
-      source->Copy(run.chunk_begin * element,
-                   out.subspan(run.wanted_begin * element, run.length * element));
+    ForEachRun({chunk.offset, chunk.extent}, {offset, extent}, [&](const CommonRun& run) {
+      const uint64_t from = std::max(run.wanted_begin, first);
+      const uint64_t to = std::min(run.wanted_begin + run.length, last);
+      if (from >= to) return;
+      if (!source) source.emplace(Shard(chunk.file), tensor, chunk, bytes_read_);
+      source->Copy((run.chunk_begin + (from - run.wanted_begin)) * element,
+                   out.subspan((from - first) * element, (to - from) * element));
     });
   }
 }
@@ -130,6 +168,7 @@ const File& CheckpointReader::Shard(uint32_t index) {
       Throw(ErrorKind::kCheckpoint, file.path(), "has {} bytes, {} were committed", size,
             entry.size);
     }
+    bytes_read_ += entry.header_bytes;
     const std::string problem = CheckShardHeader(file, entry, chunks_[index]);
     if (!problem.empty()) Throw(ErrorKind::kCheckpoint, file.path(), "{}", problem);
     checked_[index] = true;

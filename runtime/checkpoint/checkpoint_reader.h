@@ -40,9 +40,22 @@ class CheckpointReader {
   void Read(std::string_view name, std::string_view kind, std::span<const int64_t> offset,
             std::span<const int64_t> extent, std::span<std::byte> out);
 
+  /// The same for a part of the rectangle: bytes [begin, begin + out.size()) of its row-major
+  /// order, whole elements.
+  void ReadPart(std::string_view name, std::string_view kind, std::span<const int64_t> offset,
+                std::span<const int64_t> extent, uint64_t begin, std::span<std::byte> out);
+
+  /// Bytes read from shards so far: the header of each that was needed, and whole blocks, for only
+  /// those have checksums. One call reads no block twice, and none that it needs nothing of.
+  uint64_t bytes_read() const { return bytes_read_; }
+
  private:
   class BlockSource;
 
+  /// The tensor of which [offset, offset+extent) is a part of `bytes` bytes.
+  const TensorEntry& Require(std::string_view name, std::string_view kind,
+                             std::span<const int64_t> offset, std::span<const int64_t> extent,
+                             uint64_t* bytes) const;
   const File& Shard(uint32_t index);
 
   std::string directory_;
@@ -51,6 +64,7 @@ class CheckpointReader {
   std::vector<std::vector<ShardChunk>> chunks_;
   std::vector<bool> checked_;
   std::map<uint32_t, File> open_;
+  uint64_t bytes_read_ = 0;
 };
 
 }  // namespace cairn

@@ -20,6 +20,15 @@ constexpr uint64_t kMaxCommitBytes = 4096;
 constexpr uint64_t kMaxManifestBytes = uint64_t{512} << 20;
 constexpr std::string_view kStepPrefix = "step-";
 
+Damage DamageOf(const char* file, uint64_t begin, uint64_t end, std::string message) {
+  return {.file = file,
+          .tensor = "",
+          .kind = "",
+          .byte_begin = begin,
+          .byte_end = end,
+          .message = std::move(message)};
+}
+
 }  // namespace
 
 std::string CommitRecord::Render() const {
@@ -51,10 +60,15 @@ void WriteCommit(const std::string& directory, const Manifest& manifest) {
     Throw(ErrorKind::kCheckpoint, JoinPath(directory, kManifestFile),
           "would have {} bytes, at most {} can be read back", bytes.size(), kMaxManifestBytes);
   }
-  const CommitRecord record = {.iteration = manifest.iteration,
-                               .manifest_bytes = bytes.size(),
-                               .manifest_sha256 = Sha256Hex(bytes)};
-  WriteFileAtomically(JoinPath(directory, kManifestFile), bytes);
+  WriteCommit(directory, bytes,
+              {.iteration = manifest.iteration,
+               .manifest_bytes = bytes.size(),
+               .manifest_sha256 = Sha256Hex(bytes)});
+}
+
+void WriteCommit(const std::string& directory, const std::string& manifest_bytes,
+                 const CommitRecord& record) {
+  WriteFileAtomically(JoinPath(directory, kManifestFile), manifest_bytes);
   const std::string commit_path = JoinPath(directory, kCommitFile);
   try {
     WriteFileAtomically(commit_path, record.Render());
@@ -65,17 +79,44 @@ void WriteCommit(const std::string& directory, const Manifest& manifest) {
   }
 }
 
+std::optional<CommitRecord> ReadCommitRecord(const std::string& directory, const char* name) {
+  try {
+    return CommitRecord::Parse(ReadWholeFile(JoinPath(directory, name), kMaxCommitBytes));
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+std::optional<std::string> ReadManifestBytes(const std::string& directory,
+                                             const CommitRecord& record,
+                                             std::vector<Damage>& damages) {
+  std::string bytes;
+  try {
+    bytes = ReadWholeFile(JoinPath(directory, kManifestFile), kMaxManifestBytes);
+  } catch (const Error& error) {
+    damages.push_back(DamageOf(kManifestFile, 0, record.manifest_bytes, error.message()));
+    return std::nullopt;
+  }
+  if (bytes.size() != record.manifest_bytes) {
+    damages.push_back(DamageOf(
+        kManifestFile, std::min<uint64_t>(bytes.size(), record.manifest_bytes),
+        std::max<uint64_t>(bytes.size(), record.manifest_bytes),
+        fmt::format("has {} bytes, {} were committed", bytes.size(), record.manifest_bytes)));
+    return std::nullopt;
+  }
+  if (Sha256Hex(bytes) != record.manifest_sha256) {
+    damages.push_back(
+        DamageOf(kManifestFile, 0, bytes.size(), "SHA-256 differs from the committed one"));
+    return std::nullopt;
+  }
+  return bytes;
+}
+
 std::optional<Manifest> TryLoadManifest(const std::string& directory,
                                         std::vector<Damage>& damages) {
   const std::string commit_path = JoinPath(directory, kCommitFile);
-  const std::string manifest_path = JoinPath(directory, kManifestFile);
   const auto fail = [&](const char* file, uint64_t begin, uint64_t end, std::string message) {
-    damages.push_back({.file = file,
-                       .tensor = "",
-                       .kind = "",
-                       .byte_begin = begin,
-                       .byte_end = end,
-                       .message = std::move(message)});
+    damages.push_back(DamageOf(file, begin, end, std::move(message)));
     return std::nullopt;
   };
 
@@ -98,26 +139,13 @@ std::optional<Manifest> TryLoadManifest(const std::string& directory,
                 fmt::format("is not a commit record of format {}", kCheckpointFormat));
   }
 
-  std::string bytes;
-  try {
-    bytes = ReadWholeFile(manifest_path, kMaxManifestBytes);
-  } catch (const Error& error) {
-    return fail(kManifestFile, 0, record->manifest_bytes, error.message());
-  }
-  if (bytes.size() != record->manifest_bytes) {
-    return fail(
-        kManifestFile, std::min<uint64_t>(bytes.size(), record->manifest_bytes),
-        std::max<uint64_t>(bytes.size(), record->manifest_bytes),
-        fmt::format("has {} bytes, {} were committed", bytes.size(), record->manifest_bytes));
-  }
-  if (Sha256Hex(bytes) != record->manifest_sha256) {
-    return fail(kManifestFile, 0, bytes.size(), "SHA-256 differs from the committed one");
-  }
+  const std::optional<std::string> bytes = ReadManifestBytes(directory, *record, damages);
+  if (!bytes) return std::nullopt;
   Manifest manifest;
   try {
-    manifest = ParseManifest(bytes, manifest_path);
+    manifest = ParseManifest(*bytes, JoinPath(directory, kManifestFile));
   } catch (const Error& error) {
-    return fail(kManifestFile, 0, bytes.size(), error.message());
+    return fail(kManifestFile, 0, bytes->size(), error.message());
   }
   if (manifest.iteration != record->iteration) {
     return fail(kCommitFile, 0, text.size(),

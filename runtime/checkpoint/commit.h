@@ -29,6 +29,19 @@ struct CommitRecord {
 
 /// Writes MANIFEST.pb, then COMMIT; the rename of the latter is the commit.
 void WriteCommit(const std::string& directory, const Manifest& manifest);
+/// The same for the bytes of a manifest that `record` vouches for.
+void WriteCommit(const std::string& directory, const std::string& manifest_bytes,
+                 const CommitRecord& record);
+
+/// The record in the file `name` of a folder (kCommitFile, or kDamagedFile which was one); nothing
+/// if it cannot be read or is none.
+std::optional<CommitRecord> ReadCommitRecord(const std::string& directory, const char* name);
+
+/// The bytes of the MANIFEST.pb that `record` vouches for. If it cannot be read or is another,
+/// nothing, and what is wrong goes to `damages`.
+std::optional<std::string> ReadManifestBytes(const std::string& directory,
+                                             const CommitRecord& record,
+                                             std::vector<Damage>& damages);
 
 /// The manifest that COMMIT vouches for. If something is wrong with either file, nothing, and what
 /// it is goes to `damages`.

@@ -139,6 +139,21 @@ std::string BeginCheckpoint(const std::string& run_dir, int64_t iteration) {
   return directory;
 }
 
+void BeginCheckpointAt(const std::string& directory, int64_t iteration) {
+  const fs::path path = fs::path(directory + "/").lexically_normal().parent_path();
+  const std::optional<int64_t> step = ParseStepName(path.filename());
+  if (step && *step != iteration) {
+    Throw(ErrorKind::kUsage, directory, "names iteration {}, the checkpoint is of {}: call it {}",
+          *step, iteration, StepName(iteration));
+  }
+  MakeDirectories(ParentDirectory(directory));
+  if (::mkdir(directory.c_str(), 0777) != 0) {
+    if (errno != EEXIST) ThrowErrno(errno, "mkdir", directory);
+    Throw(ErrorKind::kUsage, directory, "exists already; name a folder that does not");
+  }
+  SyncDirectory(ParentDirectory(directory));
+}
+
 void CommitCheckpoint(const std::string& directory, const Manifest& manifest) {
   WriteCommit(directory, manifest);
   // From here on the checkpoint exists: a hint that cannot be written must not say otherwise.

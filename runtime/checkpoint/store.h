@@ -26,6 +26,10 @@ std::string StepDirectory(const std::string& run_dir, int64_t iteration);
 /// left in it is removed. An Error of kind kCheckpoint if the iteration is committed already.
 std::string BeginCheckpoint(const std::string& run_dir, int64_t iteration);
 
+/// Makes `directory`, which must not exist yet, for a checkpoint of `iteration` outside of any run.
+/// An Error of kind kUsage if it does, or if its name is that of another iteration's folder.
+void BeginCheckpointAt(const std::string& directory, int64_t iteration);
+
 /// Writes the manifest and commits: on return the checkpoint is durable. The manifest must describe
 /// shards that are durable in `directory`. Any Error means that it is not to be counted on.
 void CommitCheckpoint(const std::string& directory, const Manifest& manifest);

@@ -143,6 +143,14 @@ class ShardVerifier {
   std::stop_token stop_;
 };
 
+void VerifyShards(const std::string& directory, const Manifest& manifest, VerifyLevel level,
+                  std::vector<Damage>& damages) {
+  const auto chunks = ChunksByFile(manifest.tensors, manifest.files.size());
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    ShardVerifier(manifest.files[i], chunks[i], damages, {}).Run(directory, level, false);
+  }
+}
+
 }  // namespace
 
 std::string Describe(const Damage& damage) {
@@ -160,11 +168,13 @@ std::string Describe(const Damage& damage) {
 std::vector<Damage> VerifyCheckpoint(const std::string& directory, VerifyLevel level) {
   std::vector<Damage> damages;
   const std::optional<Manifest> manifest = TryLoadManifest(directory, damages);
-  if (!manifest) return damages;
-  const auto chunks = ChunksByFile(manifest->tensors, manifest->files.size());
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    ShardVerifier(manifest->files[i], chunks[i], damages, {}).Run(directory, level, false);
-  }
+  if (manifest) VerifyShards(directory, *manifest, level, damages);
+  return damages;
+}
+
+std::vector<Damage> VerifyShardFiles(const std::string& directory, const Manifest& manifest) {
+  std::vector<Damage> damages;
+  VerifyShards(directory, manifest, VerifyLevel::kFull, damages);
   return damages;
 }
 

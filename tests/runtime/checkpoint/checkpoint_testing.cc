@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "runtime/checkpoint/store.h"
+#include "runtime/checkpoint/verify.h"
 
 namespace cairn {
 
@@ -79,6 +80,29 @@ std::vector<Tile> RandomTiling(const std::vector<int64_t>& shape, int pieces, ui
   }
   std::ranges::shuffle(tiles, random);
   return tiles;
+}
+
+std::string SaveTiled(const std::string& run_dir, const std::vector<float>& values,
+                      const std::vector<int64_t>& shape, const std::vector<Tile>& tiles,
+                      size_t shards) {
+  const std::string directory = BeginCheckpoint(run_dir, 1);
+  std::vector<std::vector<float>> pieces;
+  for (const Tile& tile : tiles) pieces.push_back(Slice(values, shape, tile));
+  std::vector<ShardResult> results;
+  for (size_t s = 0; s < shards; ++s) {
+    ShardWriter writer(directory, ShardFileName(static_cast<int>(s)));
+    for (size_t i = s; i < tiles.size(); i += shards) {
+      writer.Add({"t", "weight", "F32", shape, tiles[i].offset, tiles[i].extent,
+                  std::as_bytes(std::span(pieces[i]))});
+    }
+    results.push_back(writer.Write());
+    CHECK(VerifyShardFile(directory, results.back()).empty());
+  }
+  Manifest manifest;
+  manifest.iteration = 1;
+  MergeShards(std::move(results), manifest);
+  CommitCheckpoint(directory, manifest);
+  return directory;
 }
 
 std::vector<float> SmallWeight() { return Values(24, 1); }

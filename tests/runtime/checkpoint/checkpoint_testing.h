@@ -43,6 +43,12 @@ std::vector<float> Values(int64_t count, uint32_t seed);
 /// A random tiling of `shape` by straight cuts into about `pieces` tiles.
 std::vector<Tile> RandomTiling(const std::vector<int64_t>& shape, int pieces, uint32_t seed);
 
+/// Saves `values` as tensor "t" of `shape`, cut into `tiles` that are dealt out to `shards` shards,
+/// and commits it as iteration 1. Returns its folder.
+std::string SaveTiled(const std::string& run_dir, const std::vector<float>& values,
+                      const std::vector<int64_t>& shape, const std::vector<Tile>& tiles,
+                      size_t shards);
+
 /// Writes and commits a small checkpoint of two shards at RUN_DIR/checkpoints/step-N: weights that
 /// are whole, split and scalar, and optimizer state. Returns its folder.
 std::string WriteSmallCheckpoint(const std::string& run_dir, int64_t iteration);

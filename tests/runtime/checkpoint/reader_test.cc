@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <random>
+#include <set>
 
 #include "runtime/base/error.h"
 #include "runtime/checkpoint/checkpoint_reader.h"
@@ -22,28 +23,26 @@ std::vector<float> ReadTile(CheckpointReader& reader, const std::string& name,
   return values;
 }
 
-// Saves `values` as tensor "t" cut into `tiles`, dealt out to `shards` shards, and commits.
-std::string SaveTiled(const std::string& run_dir, const std::vector<float>& values,
-                      const std::vector<int64_t>& shape, const std::vector<Tile>& tiles,
-                      size_t shards) {
-  const std::string directory = BeginCheckpoint(run_dir, 1);
-  std::vector<std::vector<float>> pieces;
-  for (const Tile& tile : tiles) pieces.push_back(Slice(values, shape, tile));
-  std::vector<ShardResult> results;
-  for (size_t s = 0; s < shards; ++s) {
-    ShardWriter writer(directory, ShardFileName(static_cast<int>(s)));
-    for (size_t i = s; i < tiles.size(); i += shards) {
-      writer.Add({"t", "weight", "F32", shape, tiles[i].offset, tiles[i].extent,
-                  std::as_bytes(std::span(pieces[i]))});
+// What reading elements [first, last) of the flattened 2-d `wanted` takes: the headers of the
+// shards and every block that they lie in, once.
+uint64_t NeededBytes(const Manifest& manifest, const Tile& wanted, int64_t first, int64_t last) {
+  std::set<uint32_t> files;
+  std::set<std::pair<const Chunk*, int64_t>> blocks;
+  const auto block_elements = static_cast<int64_t>(kCrcBlockBytes / sizeof(float));
+  uint64_t bytes = 0;
+  for (const Chunk& chunk : manifest.tensors[0].chunks) {
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t row = wanted.offset[0] + i / wanted.extent[1] - chunk.offset[0];
+      const int64_t column = wanted.offset[1] + i % wanted.extent[1] - chunk.offset[1];
+      if (row < 0 || row >= chunk.extent[0] || column < 0 || column >= chunk.extent[1]) continue;
+      const int64_t block = (row * chunk.extent[1] + column) / block_elements;
+      if (!blocks.emplace(&chunk, block).second) continue;
+      const int64_t rest = Elements(chunk.extent) - block * block_elements;
+      bytes += static_cast<uint64_t>(std::min(rest, block_elements)) * sizeof(float);
+      if (files.insert(chunk.file).second) bytes += manifest.files[chunk.file].header_bytes;
     }
-    results.push_back(writer.Write());
-    EXPECT_TRUE(VerifyShardFile(directory, results.back()).empty());
   }
-  Manifest manifest;
-  manifest.iteration = 1;
-  MergeShards(std::move(results), manifest);
-  CommitCheckpoint(directory, manifest);
-  return directory;
+  return bytes;
 }
 
 TEST(ReaderTest, SmallCheckpointRoundTripsToTheBit) {
@@ -82,6 +81,38 @@ TEST(ReaderTest, RectanglesOfRandomTilingsEqualDirectSlicing) {
       }
       EXPECT_EQ(ReadTile(reader, "t", "weight", tile), Slice(values, shape, tile))
           << "seed " << seed << " read " << i;
+    }
+  }
+}
+
+TEST(ReaderTest, PartsAreReadBlockByBlockAndEachBlockOnce) {
+  const std::vector<int64_t> shape = {3000, 1000};
+  const std::vector<float> values = Values(Elements(shape), 0);
+  const std::vector<std::vector<Tile>> tilings = {
+      {{{0, 0}, shape}},
+      {{{0, 0}, {1500, 1000}}, {{1500, 0}, {1500, 1000}}},                       // rows
+      {{{0, 0}, {3000, 300}}, {{0, 300}, {3000, 300}}, {{0, 600}, {3000, 400}}}  // columns
+  };
+  for (size_t t = 0; t < tilings.size(); ++t) {
+    const TemporaryFolder folder;
+    const std::string directory =
+        SaveTiled(folder.path(), values, shape, tilings[t], tilings[t].size());
+    for (const Tile& wanted : {Tile{{0, 0}, shape}, Tile{{0, 250}, {3000, 500}},
+                               Tile{{1400, 0}, {200, 1000}}, Tile{{7, 599}, {2990, 1}}}) {
+      const std::vector<float> all = Slice(values, shape, wanted);
+      const int64_t count = std::ssize(all);
+      // Whole, one of three optimizer shards that cut a row, one element.
+      for (const auto& [first, last] : {std::pair<int64_t, int64_t>{0, count},
+                                        {count / 3 + 1, 2 * count / 3},
+                                        {count - 1, count}}) {
+        CheckpointReader reader(directory);
+        std::vector<float> part(static_cast<size_t>(last - first));
+        reader.ReadPart("t", "weight", wanted.offset, wanted.extent, first * sizeof(float),
+                        std::as_writable_bytes(std::span(part)));
+        EXPECT_TRUE(std::equal(part.begin(), part.end(), all.begin() + first));
+        EXPECT_EQ(reader.bytes_read(), NeededBytes(reader.manifest(), wanted, first, last))
+            << "tiling " << t << ", elements " << first << " to " << last;
+      }
     }
   }
 }
@@ -151,6 +182,11 @@ TEST(ReaderTest, RefusesWhatDoesNotFit) {
   std::vector<float> small(3);
   const std::vector<int64_t> zero = {0, 0};
   const std::vector<int64_t> extent = {2, 2};
+  for (const uint64_t begin : {uint64_t{2}, uint64_t{8}, uint64_t{20}, ~uint64_t{3}}) {
+    EXPECT_THROW(reader.ReadPart(name, "weight", zero, extent, begin,
+                                 std::as_writable_bytes(std::span(small))),
+                 Error);
+  }
   EXPECT_THROW(reader.Read(name, "weight", zero, extent, std::as_writable_bytes(std::span(small))),
                Error);
   EXPECT_THROW(CheckpointReader(folder / "none"), Error);
