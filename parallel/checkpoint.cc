@@ -40,6 +40,13 @@ ShardResult WriteShard(const std::string& directory, int rank,
   return writer.Write();
 }
 
+// A model that no optimizer has stepped has no moments yet: they are zero and need not be stored.
+bool IsUnstoredZero(const CheckpointReader& reader, const std::string& kind) {
+  const Manifest& manifest = reader.manifest();
+  return kind != kWeightKind && manifest.training_state.optimizer_steps == 0 &&
+         std::ranges::find(manifest.tensors, kind, &TensorEntry::kind) == manifest.tensors.end();
+}
+
 }  // namespace
 
 std::string SaveCheckpoint(Communicator& world, const std::string& run_dir,
@@ -76,6 +83,10 @@ void LoadPieces(CheckpointReader& reader, const std::vector<StatePiece>& pieces)
   for (const StatePiece& piece : pieces) {
     const Parameter& parameter = *piece.parameter;
     const TensorEntry* entry = reader.Find(parameter.name, piece.kind);
+    if (entry == nullptr && IsUnstoredZero(reader, piece.kind)) {
+      FillZero(piece.data);
+      continue;
+    }
     if (entry == nullptr) {
       Throw(ErrorKind::kCheckpoint, reader.directory(),
             "holds no tensor \"{}\" ({}): it is a checkpoint of another model", parameter.name,

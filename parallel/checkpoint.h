@@ -18,7 +18,8 @@ namespace cairn {
 std::string SaveCheckpoint(Communicator& world, const std::string& run_dir,
                            const Manifest& description, const std::vector<StatePiece>& pieces);
 
-/// Fills pieces from a checkpoint that any layout wrote, reading only the bytes they need. Throws
+/// Fills pieces from a checkpoint that any layout wrote, reading only the bytes they need. A kind of
+/// optimizer state of which a checkpoint without an optimizer step holds nothing is zero. Throws
 /// Error(kCheckpoint) when a tensor is missing, of another shape, or damaged. Local: no
 /// communication.
 void LoadPieces(CheckpointReader& reader, const std::vector<StatePiece>& pieces);

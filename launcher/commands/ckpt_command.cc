@@ -4,6 +4,7 @@
 #include <string>
 
 #include "launcher/commands/ckpt_actions.h"
+#include "launcher/commands/ckpt_hugging_face.h"
 #include "runtime/base/error.h"
 #include "runtime/checkpoint/manifest.h"
 
@@ -82,6 +83,8 @@ void AddCkptCommand(CLI::App& app, int& exit_status) {
   AddListing(*ckpt);
   AddShow(*ckpt);
   AddVerify(*ckpt, exit_status);
+  AddCkptExport(*ckpt);
+  AddCkptImport(*ckpt);
 }
 
 }  // namespace cairn
