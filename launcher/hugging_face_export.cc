@@ -211,10 +211,10 @@ HuggingFaceExport ExportHuggingFace(const std::string& checkpoint, const std::st
   HuggingFaceExport result;
   std::vector<SafetensorsTensor> outputs;
   for (const HuggingFaceTensor& tensor : tensors) {
-    outputs.push_back(
-        {kHuggingFacePrefix + tensor.hugging_face_name, SafetensorsName(options.dtype),
-         tensor.hugging_face_shape,
-         PermutedSource(tensor.axes, tensor.order, options.dtype, MakeReader(reader, tensor))});
+    outputs.push_back({kHuggingFacePrefix + tensor.hugging_face_name,
+                       SafetensorsName(options.dtype), tensor.hugging_face_shape,
+                       PermutedSource(tensor.axes, tensor.order, options.dtype, options.slab_bytes,
+                                      MakeReader(reader, tensor))});
     result.parameters += outputs.back().data.size() / DTypeSize(options.dtype);
   }
   result.tensors = tensors.size();

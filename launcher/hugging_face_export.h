@@ -4,13 +4,14 @@
 #include <string>
 #include <vector>
 
-#include "runtime/tensor/dtype.h"
+#include "launcher/tensor_stream.h"
 
 namespace cairn {
 
 struct HuggingFaceExportOptions {
   DType dtype = DType::kFloat32;
   uint64_t max_shard_bytes = uint64_t{5} << 30;  ///< a larger tensor has a file of its own
+  int64_t slab_bytes = kSlabBytes;
 };
 
 /// What an export wrote.
@@ -27,8 +28,8 @@ struct HuggingFaceExport {
 
 /// Makes `folder`, which must be new, a model that Hugging Face's transformers load: the weights of
 /// the checkpoint in its step folder `checkpoint`, and the tokenizer that its config names where
-/// that is found. config.json is the last file: a folder without it is half an export. Memory stays
-/// within some 300 MiB whatever the model. Errors are of kind kCheckpoint or kIo, and kUsage for a
+/// that is found. config.json is the last file: a folder without it is half an export. Tensors pass
+/// through memory slab by slab. Errors are of kind kCheckpoint or kIo, and kUsage for a
 /// `folder` that is not new.
 HuggingFaceExport ExportHuggingFace(const std::string& checkpoint, const std::string& folder,
                                     const HuggingFaceExportOptions& options);

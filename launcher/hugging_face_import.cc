@@ -203,7 +203,8 @@ std::string CheckedConfigText(const TrainConfig& config, const std::string& dire
   return text;
 }
 
-ShardResult WriteShard(const std::string& checkpoint, const std::vector<Match>& matches) {
+ShardResult WriteShard(const std::string& checkpoint, const std::vector<Match>& matches,
+                       int64_t slab_bytes) {
   ShardWriter writer(checkpoint, ShardFileName(0));
   for (const Match& match : matches) {
     // Hugging Face's array, and the way back from it.
@@ -220,14 +221,16 @@ ShardResult WriteShard(const std::string& checkpoint, const std::vector<Match>& 
     };
     writer.Add({match.tensor.name, kWeightKind, SafetensorsName(DType::kFloat32),
                 match.tensor.shape, std::vector<int64_t>(match.tensor.shape.size(), 0),
-                match.tensor.shape, PermutedSource(extents, order, DType::kFloat32, read)});
+                match.tensor.shape,
+                PermutedSource(extents, order, DType::kFloat32, slab_bytes, read)});
   }
   return writer.Write();
 }
 
 }  // namespace
 
-HuggingFaceImport ImportHuggingFace(const std::string& folder, const std::string& checkpoint) {
+HuggingFaceImport ImportHuggingFace(const std::string& folder, const std::string& checkpoint,
+                                    int64_t slab_bytes) {
   const std::string config_path = JoinPath(folder, kHuggingFaceConfigFile);
   const nlohmann::json json = ReadStrictJson(config_path, kMaxConfigBytes);
   const GptConfig gpt = ParseHuggingFaceConfig(json, config_path);
@@ -248,7 +251,7 @@ HuggingFaceImport ImportHuggingFace(const std::string& folder, const std::string
   }
   MakeNewFolder(checkpoint);
   try {
-    ShardResult shard = WriteShard(checkpoint, matches);
+    ShardResult shard = WriteShard(checkpoint, matches, slab_bytes);
     const std::vector<Damage> damages = VerifyShardFile(checkpoint, shard);
     if (!damages.empty()) throw Error(ErrorKind::kCheckpoint, checkpoint, Describe(damages[0]));
     result.config_file = JoinPath(checkpoint, "config.textproto");

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string>
 
+#include "launcher/tensor_stream.h"
+
 namespace cairn {
 
 /// What an import wrote.
@@ -17,9 +19,10 @@ struct HuggingFaceImport {
 
 /// Makes `checkpoint`, a new folder, a checkpoint of iteration 0 with the weights of `folder`, a
 /// GPT-2 that Hugging Face's transformers wrote; fp32, whatever the files hold. Nothing is written
-/// before the folder is known to hold exactly the tensors that its config.json makes; memory stays
-/// within some 300 MiB whatever the model. Errors are of kind kCheckpoint or kIo, and kUsage for a
+/// before the folder is known to hold exactly the tensors that its config.json makes; these pass
+/// through memory slab by slab. Errors are of kind kCheckpoint or kIo, and kUsage for a
 /// `checkpoint` that is not new.
-HuggingFaceImport ImportHuggingFace(const std::string& folder, const std::string& checkpoint);
+HuggingFaceImport ImportHuggingFace(const std::string& folder, const std::string& checkpoint,
+                                    int64_t slab_bytes = kSlabBytes);
 
 }  // namespace cairn

@@ -13,7 +13,6 @@
 namespace cairn {
 namespace {
 
-constexpr int64_t kSlabBytes = int64_t{128} << 20;
 constexpr int64_t kTile = 16;  // fp32 elements of a cache line
 
 constexpr std::array<std::pair<std::string_view, DType>, 3> kFloatingDTypes = {
@@ -72,13 +71,16 @@ void Permute(std::span<const float> source, std::span<const int64_t> extents,
 // Makes the bytes of a PermutedSource slab by slab.
 class Permuter {
  public:
-  Permuter(std::vector<int64_t> extents, std::vector<int> order, DType dtype, SlabReader read)
+  Permuter(std::vector<int64_t> extents, std::vector<int> order, DType dtype, int64_t slab_bytes,
+           SlabReader read)
       : extents_(std::move(extents)),
         order_(std::move(order)),
         dtype_(dtype),
         read_(std::move(read)),
         rows_(extents_[order_[0]]),
-        row_elements_(Product(extents_) / rows_) {}
+        row_elements_(Product(extents_) / rows_),
+        slab_rows_(std::max<int64_t>(
+            1, slab_bytes / (row_elements_ * static_cast<int64_t>(sizeof(float))))) {}
 
   uint64_t size() const { return static_cast<uint64_t>(rows_) * row_bytes(); }
 
@@ -106,9 +108,7 @@ class Permuter {
   }
 
   void LoadNext() {
-    const int64_t most =
-        std::max<int64_t>(1, kSlabBytes / (row_elements_ * static_cast<int64_t>(sizeof(float))));
-    const int64_t count = std::min(most, rows_ - next_row_);
+    const int64_t count = std::min(slab_rows_, rows_ - next_row_);
     std::vector<int64_t> extents = extents_;
     extents[order_[0]] = count;
     slab_ = {};
@@ -129,6 +129,7 @@ class Permuter {
   SlabReader read_;
   int64_t rows_;  // along the slabs' axis
   int64_t row_elements_;
+  int64_t slab_rows_;
   int64_t next_row_ = 0;
   uint64_t slab_begin_ = 0;
   std::vector<std::byte> slab_;
@@ -163,9 +164,9 @@ void DecodeFloats(DType dtype, std::span<const std::byte> bytes, std::span<float
 }
 
 ByteSource PermutedSource(std::vector<int64_t> extents, std::vector<int> order, DType dtype,
-                          SlabReader read) {
-  auto permuter =
-      std::make_shared<Permuter>(std::move(extents), std::move(order), dtype, std::move(read));
+                          int64_t slab_bytes, SlabReader read) {
+  auto permuter = std::make_shared<Permuter>(std::move(extents), std::move(order), dtype,
+                                             slab_bytes, std::move(read));
   const uint64_t size = permuter->size();
   return {size, [permuter = std::move(permuter)](uint64_t begin, std::span<std::byte> out) {
             permuter->Fill(begin, out);

@@ -28,11 +28,14 @@ void DecodeFloats(DType dtype, std::span<const std::byte> bytes, std::span<float
 /// order.
 using SlabReader = std::function<void(int64_t begin, int64_t count, std::span<float> out)>;
 
+/// How many bytes of fp32 elements of a tensor are in memory at a time, and as many again in their
+/// new order. A matrix larger than this is read once for each such slab.
+inline constexpr int64_t kSlabBytes = int64_t{128} << 20;
+
 /// The bytes of an array in another order of its axes, rounded to `dtype`. Axis k of the result is
 /// axis order[k] of the array, whose sizes are `extents`; `read` is asked for slabs along axis
-/// order[0]. At most 128 MiB of fp32 elements are read at a time (a single index of that axis where
-/// it has more), and as much again holds them in their new order.
+/// order[0], of `slab_bytes` at most where a single index of that axis has no more.
 ByteSource PermutedSource(std::vector<int64_t> extents, std::vector<int> order, DType dtype,
-                          SlabReader read);
+                          int64_t slab_bytes, SlabReader read);
 
 }  // namespace cairn

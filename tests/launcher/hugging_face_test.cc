@@ -22,6 +22,7 @@
 #include "runtime/base/error.h"
 #include "runtime/checkpoint/file.h"
 #include "runtime/tensor/elementwise.h"
+#include "tests/runtime/checkpoint/checkpoint_testing.h"
 
 namespace cairn {
 namespace {
@@ -30,27 +31,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-// A folder for what a test writes, gone at its end.
-class Scratch {
- public:
-  Scratch() {
-    std::string pattern = (fs::temp_directory_path() / "cairn-hugging-face-XXXXXX").string();
-    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
-    path_ = pattern;
-  }
-  ~Scratch() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 std::string ReferenceFolder(const std::string& name) {
   return CAIRN_SOURCE_DIR "/tests/launcher/data/hugging_face/" + name;
@@ -85,7 +65,7 @@ Json ReadJson(const std::string& path) { return Json::parse(ReadWholeFile(path, 
 class ReferenceTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ReferenceTest, ComputesWhatTransformersComputes) {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   const std::string folder = ReferenceFolder(GetParam());
   ImportHuggingFace(folder, scratch / "checkpoint");
   LoadedModel model(scratch / "checkpoint", {});
@@ -118,16 +98,18 @@ TEST_P(ReferenceTest, ComputesWhatTransformersComputes) {
 }
 
 TEST_P(ReferenceTest, ComesBackBitByBit) {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   const std::string folder = ReferenceFolder(GetParam());
-  ImportHuggingFace(folder, scratch / "checkpoint");
+  // Slabs of a few rows, although everything would fit into one.
+  constexpr int64_t kSlab = 4096;
+  ImportHuggingFace(folder, scratch / "checkpoint", kSlab);
   const std::map<std::string, std::string> original = Contents(folder);
   const auto dtype =
       original.begin()->second.starts_with("BF16") ? DType::kBFloat16 : DType::kFloat32;
   for (const uint64_t max_bytes : {uint64_t{1} << 40, uint64_t{8192}, uint64_t{1}}) {
     const std::string copy = scratch / fmt::format("copy-{}", max_bytes);
     const HuggingFaceExport result =
-        ExportHuggingFace(scratch / "checkpoint", copy, {dtype, max_bytes});
+        ExportHuggingFace(scratch / "checkpoint", copy, {dtype, max_bytes, kSlab});
     EXPECT_TRUE(Contents(copy) == original);
     EXPECT_EQ(result.tensors, original.size());
     EXPECT_EQ(result.files.back().name, "config.json");
@@ -146,7 +128,7 @@ TEST_P(ReferenceTest, ComesBackBitByBit) {
 }
 
 TEST_P(ReferenceTest, KeepsItsConfig) {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   ImportHuggingFace(ReferenceFolder(GetParam()), scratch / "checkpoint");
   ExportHuggingFace(scratch / "checkpoint", scratch / "copy", {});
   const Json original = ReadJson(ReferenceFolder(GetParam()) + "/config.json");
@@ -170,7 +152,7 @@ INSTANTIATE_TEST_SUITE_P(HuggingFace, ReferenceTest, ::testing::Values("gpt2", "
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(HuggingFaceTest, RoundsToTheTypeAskedFor) {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   ImportHuggingFace(ReferenceFolder("gpt2"), scratch / "checkpoint");
   ExportHuggingFace(scratch / "checkpoint", scratch / "half", {.dtype = DType::kFloat16});
   EXPECT_EQ(ReadJson(scratch / "half/config.json")["torch_dtype"], "float16");
@@ -189,7 +171,7 @@ TEST(HuggingFaceTest, RoundsToTheTypeAskedFor) {
 }
 
 TEST(HuggingFaceTest, NamesItsNextConfig) {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   const HuggingFaceImport result = ImportHuggingFace(ReferenceFolder("gpt2"), scratch / "gpt2");
   const LoadedConfig loaded = LoadConfig(result.config_file, {}, {});
   ValidateConfig(loaded, 1);
@@ -227,7 +209,7 @@ double StepFrom(const std::string& checkpoint, const std::vector<std::string>& o
 }
 
 TEST(HuggingFaceTest, TrainsFromZeroMoments) {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   ImportHuggingFace(ReferenceFolder("gpt2"), scratch / "gpt2");
   EXPECT_GT(StepFrom(scratch / "gpt2", {"lr=0.001", "seq_length=8"}), 1);
   double loss_scale = 0;
@@ -303,7 +285,7 @@ std::function<void(Broken&)> Index(const char* map) {
 class BrokenTest : public ::testing::TestWithParam<BrokenCase> {};
 
 TEST_P(BrokenTest, IsRefusedBeforeAnythingIsWritten) {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   Broken broken;
   GetParam().break_it(broken);
   broken.Write(scratch / "folder");
@@ -497,7 +479,7 @@ INSTANTIATE_TEST_SUITE_P(
     CaseName);
 
 TEST(HuggingFaceTest, TakesWhatOlderVersionsStoreBeside) {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   Broken folder;
   for (int layer = 0; layer < 3; ++layer) {
     folder.Add(fmt::format("transformer.h.{}.attn.bias", layer), "BOOL", {1, 1, 19, 19});
@@ -514,7 +496,7 @@ TEST(HuggingFaceTest, TakesWhatOlderVersionsStoreBeside) {
 }
 
 TEST(HuggingFaceTest, WritesToNewFoldersOnly) {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   const std::string reference = ReferenceFolder("gpt2");
   fs::create_directories(scratch / "empty");
   ImportHuggingFace(reference, scratch / "empty");
