@@ -15,7 +15,7 @@ TrainConfig ConfigOf(const Manifest& manifest, const std::string& where) {
 
 void CheckFit(const Manifest& manifest, const TrainConfig& config, const std::string& where) {
   const TrainConfig saved = ConfigOf(manifest, where);
-  auto same = [&](const char* field, int64_t theirs, int64_t ours) {
+  auto same = [&](const char* field, auto theirs, decltype(theirs) ours) {
     if (theirs == ours) return;
     Throw(
         ErrorKind::kCheckpoint, where,
@@ -31,6 +31,7 @@ void CheckFit(const Manifest& manifest, const TrainConfig& config, const std::st
   same("num_query_groups", NumQueryGroups(saved), NumQueryGroups(config));
   same("vocab_size", saved.model().vocab_size(), config.model().vocab_size());
   same("max_position_embeddings", MaxPositionEmbeddings(saved), MaxPositionEmbeddings(config));
+  same("norm_epsilon", saved.model().norm_epsilon(), config.model().norm_epsilon());
 }
 
 }  // namespace cairn

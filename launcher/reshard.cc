@@ -88,7 +88,7 @@ class Planner {
     layout_ = engine.Describe().layout;
     std::vector<TensorPart> parts;
     for (const StatePiece& piece : engine.State()) {
-      if (!piece.writes) continue;
+      if (!piece.writes || IsUnstoredZero(reader_, piece.kind)) continue;
       CheckPieceFits(reader_, piece);
       const ShardSpec& shard = piece.parameter->shard;
       for (const auto& rectangle : shard.FlatRange(piece.begin, piece.begin + piece.data.numel())) {

@@ -52,7 +52,9 @@ void TrainEngine::Load(CheckpointReader& reader) {
   tokens_ = manifest.tokens;
   skipped_ = state.skipped_iterations;
   optimizer_->set_steps(state.optimizer_steps);
-  if (config_.train().precision() == "fp16" && !config_.optimizer().has_loss_scale()) {
+  // At iteration 0 no loss was ever scaled: the scaler starts as this run's config says.
+  if (iteration_ > 0 && config_.train().precision() == "fp16" &&
+      !config_.optimizer().has_loss_scale()) {
     loss_scaler_.set_state(
         {state.loss_scale, state.loss_scale_growth_tracker, state.loss_scale_hysteresis});
   }

@@ -115,6 +115,12 @@ std::string SaveCheckpoint(Communicator& world, const std::string& run_dir,
   return SaveChunks(world, run_dir, description, chunks).directory;
 }
 
+bool IsUnstoredZero(const CheckpointReader& reader, const std::string& kind) {
+  const Manifest& manifest = reader.manifest();
+  return kind != kWeightKind && manifest.training_state.optimizer_steps == 0 &&
+         std::ranges::find(manifest.tensors, kind, &TensorEntry::kind) == manifest.tensors.end();
+}
+
 void CheckPieceFits(const CheckpointReader& reader, const StatePiece& piece) {
   const Parameter& parameter = *piece.parameter;
   const TensorEntry* entry = reader.Find(parameter.name, piece.kind);
@@ -134,6 +140,10 @@ void CheckPieceFits(const CheckpointReader& reader, const StatePiece& piece) {
 
 void LoadPieces(CheckpointReader& reader, const std::vector<StatePiece>& pieces) {
   for (const StatePiece& piece : pieces) {
+    if (IsUnstoredZero(reader, piece.kind)) {
+      FillZero(piece.data);
+      continue;
+    }
     CheckPieceFits(reader, piece);
     const Parameter& parameter = *piece.parameter;
     // Straight into its place where that is the host's memory.

@@ -47,11 +47,16 @@ SavedCheckpoint SaveChunks(Communicator& group, const std::string& run_dir,
 std::string SaveCheckpoint(Communicator& world, const std::string& run_dir,
                            const Manifest& description, const std::vector<StatePiece>& pieces);
 
+/// Whether a kind of optimizer state is zero and therefore not stored: a model that no optimizer
+/// has stepped has no moments yet.
+bool IsUnstoredZero(const CheckpointReader& reader, const std::string& kind);
+
 /// Throws Error(kCheckpoint) unless the checkpoint has the tensor that `piece` is a part of, in its
 /// shape and type.
 void CheckPieceFits(const CheckpointReader& reader, const StatePiece& piece);
 
-/// Fills pieces from a checkpoint that any layout wrote, reading only the bytes they need. Throws
+/// Fills pieces from a checkpoint that any layout wrote, reading only the bytes they need; what
+/// IsUnstoredZero becomes zero. Throws
 /// Error(kCheckpoint) when a tensor is missing, of another shape, or damaged. Local: no
 /// communication.
 void LoadPieces(CheckpointReader& reader, const std::vector<StatePiece>& pieces);

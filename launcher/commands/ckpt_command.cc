@@ -1,5 +1,6 @@
 #include "launcher/commands/ckpt_command.h"
 
+#include "launcher/commands/ckpt_hugging_face.h"
 #include "launcher/commands/ckpt_rewrite.h"
 #include "launcher/commands/ckpt_subcommands.h"
 
@@ -24,6 +25,8 @@ void AddCkptCommand(CLI::App& app, int& exit_status) {
   AddReshard(*ckpt);
   AddRepair(*ckpt, exit_status);
   AddBenchIo(*ckpt);
+  AddCkptExport(*ckpt);
+  AddCkptImport(*ckpt);
 }
 
 }  // namespace cairn
