@@ -28,7 +28,7 @@ class ShardVerifier {
     const size_t before = damages_.size();
     uint64_t size = 0;
     try {
-      const File file = File::OpenForRead(JoinPath(directory, entry_.name));
+      const File file = File::OpenForRead(JoinPath(directory, entry_.name), Links::kRefuse);
       size = file.Size();
       if (from_storage) file.DropCache();
       CheckSize(size);
