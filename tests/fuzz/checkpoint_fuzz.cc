@@ -102,26 +102,20 @@ void CheckFolder(const std::string& directory, size_t input_bytes) {
 void RunOne(std::string_view bytes) {
   static const TemporaryFolder folder;
   const CheckpointInput input = Unpack(bytes);
-  std::string manifest_bytes = input.manifest;
-  std::string commit = input.commit;
   std::vector<std::string> names;
+  WriteFile(folder / kCommitFile, input.commit);
+  WriteFile(folder / kManifestFile, input.manifest);
   try {
     Manifest manifest = ParseManifest(input.manifest, "input");
     if (input.seal) {
       Seal(manifest, input.shards);
-      manifest_bytes = SerializeManifest(manifest);
-      commit = CommitRecord{.iteration = manifest.iteration,
-                            .manifest_bytes = manifest_bytes.size(),
-                            .manifest_sha256 = Sha256Hex(manifest_bytes)}
-                   .Render();
+      WriteUncheckedCommit(folder.path(), SerializeManifest(manifest), manifest.iteration);
     }
     for (const FileEntry& file : manifest.files) names.push_back(file.name);
   } catch (const Error&) {
     // Without a manifest there is no name for a shard.
   }
   names.resize(std::min(names.size(), input.shards.size()));
-  WriteFile(folder / kCommitFile, commit);
-  WriteFile(folder / kManifestFile, manifest_bytes);
   for (size_t i = 0; i < names.size(); ++i) WriteFile(folder / names[i], input.shards[i]);
   CheckFolder(folder.path(), bytes.size());
   for (const std::string& name : names) std::filesystem::remove(folder / name);
