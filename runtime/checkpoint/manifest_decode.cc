@@ -26,7 +26,7 @@ enum class WireType : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32
 // one chunk with an offset, a digest. A shorter one is refused before memory is taken for it.
 constexpr size_t kLeastTensorBytes = 23;
 constexpr size_t kLeastChunkBytes = 11;
-constexpr size_t kLeastFileBytes = 53;
+constexpr size_t kLeastFileBytes = 34;
 
 struct Field {
   size_t begin = 0;  // its first byte in the file
