@@ -1,5 +1,6 @@
 # Options and compiler flags that hold for every target.
 option(CAIRN_TESTS "Build the tests" ON)
+option(CAIRN_FUZZ "Build the fuzz targets (clang; preset fuzz)" OFF)
 set(CAIRN_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them (empty: none)")
 
 set(CMAKE_CXX_STANDARD 20)
@@ -18,7 +19,8 @@ set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g")
 # No fused multiply-add unless the source says std::fma: a loop's vector body and its scalar tail must
 # round alike, or the split of a tensor over ranks would change its bits.
 # (-Wno-restrict: g++ 12 reports it for plain std::string concatenation, GCC bug 105651.)
-add_compile_options(-Wall -Wextra -Werror -Wno-restrict -ffp-contract=off)
+add_compile_options(-Wall -Wextra -Werror $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
+                    -ffp-contract=off)
 add_link_options(-fuse-ld=lld)
 
 if(CAIRN_SANITIZE)

@@ -1,14 +1,19 @@
 #include "launcher/checkpoint_fit.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "runtime/base/error.h"
 
 namespace cairn {
 
 TrainConfig ConfigOf(const Manifest& manifest, const std::string& where) {
   try {
-    return ParseConfig({where + ": config", manifest.config_text}, {}).config;
+    const LoadedConfig loaded = ParseConfig({where + ": config", manifest.config_text}, {});
+    ValidateConfig(loaded, std::nullopt);
+    return loaded.config;
   } catch (const Error& error) {
-    Throw(ErrorKind::kCheckpoint, where, "the config inside the manifest does not parse: {}",
+    Throw(ErrorKind::kCheckpoint, where, "the config inside the manifest is none: {}",
           error.what());
   }
 }
@@ -32,6 +37,17 @@ void CheckFit(const Manifest& manifest, const TrainConfig& config, const std::st
   same("vocab_size", saved.model().vocab_size(), config.model().vocab_size());
   same("max_position_embeddings", MaxPositionEmbeddings(saved), MaxPositionEmbeddings(config));
   same("norm_epsilon", saved.model().norm_epsilon(), config.model().norm_epsilon());
+}
+
+void CheckWeights(const CheckpointReader& reader, const ParameterList& parameters) {
+  for (const Parameter* parameter : parameters) {
+    const TensorEntry* const stored = reader.Find(parameter->name, kWeightKind);
+    const Shape& shape = parameter->shard.global_shape;
+    if (stored != nullptr && std::ranges::equal(stored->shape, shape.extents())) continue;
+    Throw(ErrorKind::kCheckpoint, reader.directory(),
+          "its config describes a model with a weight \"{}\" {}, which it {}", parameter->name,
+          shape.ToString(), stored == nullptr ? "does not hold" : "holds in another shape");
+  }
 }
 
 }  // namespace cairn

@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "parallel/parameter.h"
+#include "runtime/checkpoint/checkpoint_reader.h"
 #include "runtime/checkpoint/manifest.h"
 #include "runtime/config/config.h"
 
@@ -11,7 +13,11 @@ namespace cairn {
 /// gives its tensors another meaning. Layout, precision, batch and schedule may differ.
 void CheckFit(const Manifest& manifest, const TrainConfig& config, const std::string& where);
 
-/// The config a checkpoint was saved with. Throws Error(kCheckpoint).
+/// The config a checkpoint was saved with, validated as any other. Throws Error(kCheckpoint).
 TrainConfig ConfigOf(const Manifest& manifest, const std::string& where);
+
+/// Refuses a checkpoint that does not hold the weights `parameters` in their shapes, before memory
+/// is taken for them: the config inside it may claim a model of any size.
+void CheckWeights(const CheckpointReader& reader, const ParameterList& parameters);
 
 }  // namespace cairn

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "launcher/checkpoint_fit.h"
 #include "parallel/checkpoint.h"
@@ -33,7 +34,14 @@ LoadedModel::LoadedModel(const std::string& name, const Program& program) {
     CheckpointReader reader(directory);
     config_ = ConfigOf(reader.manifest(), directory);
     iteration_ = reader.manifest().iteration;
-    Build();
+    if (std::cmp_less(reader.manifest().tensors.size(), config_.model().num_layers())) {
+      Throw(ErrorKind::kCheckpoint, directory,
+            "its config describes {} layers, it holds {} tensors", config_.model().num_layers(),
+            reader.manifest().tensors.size());
+    }
+    BuildStage();
+    CheckWeights(reader, registry_->list());
+    BuildBuffers();
     FillWeights(*buffers_, [&](const StatePiece& piece) { LoadPieces(reader, {piece}); });
     return;
   }
@@ -53,14 +61,15 @@ LoadedModel::LoadedModel(const std::string& name, const Program& program) {
     loaded.config = config_;
   }
   ValidateConfig(loaded, std::nullopt);
-  Build();
+  BuildStage();
+  BuildBuffers();
   const auto seed = static_cast<uint64_t>(config_.train().seed());
   FillWeights(*buffers_, [&](const StatePiece& piece) { InitializeWeights(piece, seed); });
 }
 
 LoadedModel::~LoadedModel() = default;
 
-void LoadedModel::Build() {
+void LoadedModel::BuildStage() {
   auto& parallel = *config_.mutable_parallel();
   parallel.set_tensor_model_parallel_size(1);
   parallel.set_pipeline_model_parallel_size(1);
@@ -73,6 +82,9 @@ void LoadedModel::Build() {
   stage_ =
       std::make_unique<GptStage>(*registry_, MakeGptConfig(config_),
                                  LayerRange{0, static_cast<int>(config_.model().num_layers())});
+}
+
+void LoadedModel::BuildBuffers() {
   ParameterBuffers::Options options;
   options.compute_dtype = MakeComputeDType(config_);
   options.trainable = false;

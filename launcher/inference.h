@@ -29,7 +29,8 @@ class LoadedModel {
   double SumOfLosses(std::span<const int32_t> tokens, std::span<const int32_t> targets);
 
  private:
-  void Build();
+  void BuildStage();
+  void BuildBuffers();
   Microbatch MakeBatch(std::span<const int32_t> tokens, int64_t seq_length) const;
 
   TrainConfig config_;

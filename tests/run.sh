@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing, builds, and runs every test: the checks of the tree, the release build, and
-# the thread-rank tests under ASan+UBSan and TSan. Ends with one line "N passed, N failed".
+# the thread-rank tests under ASan+UBSan and TSan, and a fixed number of hostile inputs. Ends with one line "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.."
 # One compiler cache for every checkout of this tree.
@@ -60,6 +60,7 @@ suite release all -j "$jobs"
 stage "clang-tidy" ./tests/tree/check_tidy.sh
 suite asan thread_tests -j "$jobs" -L threads
 suite tsan thread_tests -j "$jobs" -L threads
+suite fuzz fuzzers -j "$jobs" -L fuzz
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

@@ -1,8 +1,28 @@
 #include "runtime/base/error.h"
 
+#include <algorithm>
 #include <system_error>
 
 namespace cairn {
+namespace {
+
+// Names out of hostile files end up in messages; they must not steer the terminal, nor forge a
+// line.
+std::string OneLine(std::string text) {
+  const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; };
+  if (std::ranges::none_of(text, is_control)) return text;
+  std::string line;
+  for (const char c : text) {
+    if (is_control(c)) {
+      line += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    } else {
+      line += c;
+    }
+  }
+  return line;
+}
+
+}  // namespace
 
 const char* ErrorKindName(ErrorKind kind) {
   switch (kind) {
@@ -32,8 +52,8 @@ const char* ErrorKindName(ErrorKind kind) {
 
 Error::Error(ErrorKind kind, std::string where, std::string message)
     : kind_(kind),
-      where_(std::move(where)),
-      message_(std::move(message)),
+      where_(OneLine(std::move(where))),
+      message_(OneLine(std::move(message))),
       what_(where_.empty() ? message_ : where_ + ": " + message_) {}
 
 ExitStatus Error::exit_status() const {

@@ -36,7 +36,8 @@ enum ExitStatus : int {
 
 /// The one exception type: thrown where the mistake is found, reported once, in `main`.
 /// `where` names the place a user can go to: "file:line:column", a field, a tensor, a byte range.
-/// `message` says what is wrong and what would fit.
+/// `message` says what is wrong and what would fit. Both become one line: a control character in
+/// them is shown as \xNN.
 class Error : public std::exception {
  public:
   Error(ErrorKind kind, std::string where, std::string message);

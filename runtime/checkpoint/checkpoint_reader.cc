@@ -161,7 +161,7 @@ const File& CheckpointReader::Shard(uint32_t index) {
   if (open_.size() == kMaxOpenFiles) open_.erase(open_.begin());
 
   const FileEntry& entry = manifest_.files.at(index);
-  File file = File::OpenForRead(JoinPath(directory_, entry.name));
+  File file = File::OpenForRead(JoinPath(directory_, entry.name), Links::kRefuse);
   if (!checked_[index]) {
     const uint64_t size = file.Size();
     if (size != entry.size) {

@@ -17,7 +17,6 @@ namespace cairn {
 namespace {
 
 constexpr uint64_t kMaxCommitBytes = 4096;
-constexpr uint64_t kMaxManifestBytes = uint64_t{512} << 20;
 constexpr std::string_view kStepPrefix = "step-";
 
 Damage DamageOf(const char* file, uint64_t begin, uint64_t end, std::string message) {
@@ -90,24 +89,30 @@ std::optional<CommitRecord> ReadCommitRecord(const std::string& directory, const
 std::optional<std::string> ReadManifestBytes(const std::string& directory,
                                              const CommitRecord& record,
                                              std::vector<Damage>& damages) {
+  const auto fail = [&](uint64_t begin, uint64_t end, std::string message) {
+    damages.push_back(DamageOf(kManifestFile, begin, end, std::move(message)));
+    return std::nullopt;
+  };
   std::string bytes;
   try {
-    bytes = ReadWholeFile(JoinPath(directory, kManifestFile), kMaxManifestBytes);
+    // Compared before memory is taken for it.
+    const File file = File::OpenForRead(JoinPath(directory, kManifestFile), Links::kRefuse);
+    const uint64_t size = file.Size();
+    if (size != record.manifest_bytes) {
+      return fail(std::min(size, record.manifest_bytes), std::max(size, record.manifest_bytes),
+                  fmt::format("has {} bytes, {} were committed", size, record.manifest_bytes));
+    }
+    if (size > kMaxManifestBytes) {
+      return fail(0, size,
+                  fmt::format("has {} bytes, at most {} are read", size, kMaxManifestBytes));
+    }
+    bytes.resize(size);
+    file.ReadAt(0, std::as_writable_bytes(std::span(bytes)));
   } catch (const Error& error) {
-    damages.push_back(DamageOf(kManifestFile, 0, record.manifest_bytes, error.message()));
-    return std::nullopt;
-  }
-  if (bytes.size() != record.manifest_bytes) {
-    damages.push_back(DamageOf(
-        kManifestFile, std::min<uint64_t>(bytes.size(), record.manifest_bytes),
-        std::max<uint64_t>(bytes.size(), record.manifest_bytes),
-        fmt::format("has {} bytes, {} were committed", bytes.size(), record.manifest_bytes)));
-    return std::nullopt;
+    return fail(0, record.manifest_bytes, error.message());
   }
   if (Sha256Hex(bytes) != record.manifest_sha256) {
-    damages.push_back(
-        DamageOf(kManifestFile, 0, bytes.size(), "SHA-256 differs from the committed one"));
-    return std::nullopt;
+    return fail(0, bytes.size(), "SHA-256 differs from the committed one");
   }
   return bytes;
 }
@@ -120,16 +125,20 @@ std::optional<Manifest> TryLoadManifest(const std::string& directory,
     return std::nullopt;
   };
 
-  std::error_code ignored;
-  if (!std::filesystem::exists(commit_path, ignored)) {
-    const bool quarantined = std::filesystem::exists(JoinPath(directory, kDamagedFile), ignored);
+  // A link is no commit record, but something is there.
+  const auto exists = [](const std::string& path) {
+    std::error_code ignored;
+    return std::filesystem::exists(std::filesystem::symlink_status(path, ignored));
+  };
+  if (!exists(commit_path)) {
+    const bool quarantined = exists(JoinPath(directory, kDamagedFile));
     return fail(kCommitFile, 0, 0,
                 quarantined ? "was found damaged before and set aside"
                             : "is missing: the save was never finished");
   }
   std::string text;
   try {
-    text = ReadWholeFile(commit_path, kMaxCommitBytes);
+    text = ReadWholeFile(commit_path, kMaxCommitBytes, Links::kRefuse);
   } catch (const Error& error) {
     return fail(kCommitFile, 0, 0, error.message());
   }

@@ -29,6 +29,11 @@ int OpenDescriptor(const std::string& path, int flags, mode_t mode = 0) {
   return descriptor;
 }
 
+bool IsSymbolicLink(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_symlink(path, ignored);
+}
+
 std::string WithoutTrailingSlash(const std::string& path) {
   std::string result = path;
   while (result.size() > 1 && result.back() == '/') result.pop_back();
@@ -37,10 +42,15 @@ std::string WithoutTrailingSlash(const std::string& path) {
 
 }  // namespace
 
-File File::OpenForRead(const std::string& path) {
+File File::OpenForRead(const std::string& path, Links links) {
   // O_NONBLOCK: opening a pipe must not wait for its writer; on a regular file it means nothing.
-  const int descriptor = OpenDescriptor(path, O_RDONLY | O_NONBLOCK);
-  if (descriptor < 0) ThrowErrno(errno, "open", path);
+  const int no_follow = links == Links::kRefuse ? O_NOFOLLOW : 0;
+  const int descriptor = OpenDescriptor(path, O_RDONLY | O_NONBLOCK | no_follow);
+  const int error = errno;
+  if (descriptor < 0 && no_follow != 0 && IsSymbolicLink(path)) {
+    Throw(ErrorKind::kIo, path, "is a symbolic link; the files of a checkpoint are its own");
+  }
+  if (descriptor < 0) ThrowErrno(error, "open", path);
   File file(path, descriptor);
   struct stat status = {};
   if (::fstat(descriptor, &status) != 0) ThrowErrno(errno, "fstat", path);
@@ -174,8 +184,8 @@ void WriteFileAtomically(const std::string& path, std::string_view content) {
   WriteFileAtomically(path, [&](File& file) { file.Write(std::as_bytes(std::span(content))); });
 }
 
-std::string ReadWholeFile(const std::string& path, uint64_t max_bytes) {
-  const File file = File::OpenForRead(path);
+std::string ReadWholeFile(const std::string& path, uint64_t max_bytes, Links links) {
+  const File file = File::OpenForRead(path, links);
   const uint64_t size = file.Size();
   if (size > max_bytes) {
     Throw(ErrorKind::kIo, path, "has {} bytes, at most {} are accepted", size, max_bytes);

@@ -10,12 +10,18 @@
 
 namespace cairn {
 
+/// What becomes of a path whose last part is a symbolic link.
+enum class Links {
+  kFollow,
+  kRefuse,  ///< as inside a checkpoint, whose files are its own
+};
+
 /// An open file. Every failed system call is an Error of kind kIo that names the path, the call and
 /// the system's reason. A failed fsync or close is final: the data must be taken as lost.
 class File {
  public:
   /// Opens an existing regular file for reading; anything else (a pipe, a directory) is refused.
-  static File OpenForRead(const std::string& path);
+  static File OpenForRead(const std::string& path, Links links = Links::kFollow);
   /// Makes a new, empty file for writing; a leftover of that name is unlinked, never truncated, so
   /// that no other name of the same file changes.
   static File Create(const std::string& path);
@@ -78,7 +84,8 @@ void WriteFileAtomically(const std::string& path, std::string_view content);
 void WriteFileAtomically(const std::string& path, const std::function<void(File&)>& write);
 
 /// The content of a regular file, refused if it has more than `max_bytes`.
-std::string ReadWholeFile(const std::string& path, uint64_t max_bytes);
+std::string ReadWholeFile(const std::string& path, uint64_t max_bytes,
+                          Links links = Links::kFollow);
 
 /// The directory part of `path`, "." if there is none.
 std::string ParentDirectory(const std::string& path);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -22,8 +23,6 @@ namespace cairn {
 namespace {
 
 constexpr size_t kMaxFileNameBytes = 255;
-constexpr size_t kMaxLayoutEntries = 1024;
-constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 constexpr std::string_view kShardSuffix = ".safetensors";
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
@@ -62,20 +61,23 @@ class Validator {
   Validator(const Manifest& manifest, const std::string& where)
       : manifest_(manifest), where_(where) {}
 
-  void Run() {
+  void Run() const {
     CheckScalars();
     CheckFiles();
-    segments_.resize(manifest_.files.size());
-    for (const TensorEntry& tensor : manifest_.tensors) CheckTensor(tensor);
-    for (size_t i = 0; i < segments_.size(); ++i) CheckFilled(i);
+    size_t chunks = 0;
+    for (const TensorEntry& tensor : manifest_.tensors) {
+      CheckTensor(tensor);
+      chunks += tensor.chunks.size();
+    }
+    CheckTensorsDiffer();
+    CheckClaims(chunks);
   }
 
  private:
-  // Bytes of a file that one chunk claims.
-  struct Segment {
-    uint64_t begin;
-    uint64_t end;
+  // A chunk, which claims bytes of a file and a name in it.
+  struct Claim {
     const TensorEntry* tensor;
+    const Chunk* chunk;
   };
 
   template <typename... Args>
@@ -101,14 +103,14 @@ class Validator {
            m.consumed_samples, m.tokens);
     }
     const TrainingState& state = m.training_state;
-    if (!std::isfinite(state.loss_scale) || state.loss_scale < 0) {
+    if (!std::isfinite(state.loss_scale) || state.loss_scale <= 0) {
       Fail("loss scale {} is not a finite positive number", state.loss_scale);
     }
     if (state.optimizer_steps < 0 || state.skipped_iterations < 0) {
       Fail("optimizer steps {} and skipped iterations {} must not be negative",
            state.optimizer_steps, state.skipped_iterations);
     }
-    if (m.config_text.size() > kMaxConfigBytes || m.layout.size() > kMaxLayoutEntries) {
+    if (m.config_text.size() > kMaxConfigTextBytes || m.layout.size() > kMaxLayoutEntries) {
       Fail("a config text of {} bytes or {} layout entries is too large", m.config_text.size(),
            m.layout.size());
     }
@@ -135,7 +137,7 @@ class Validator {
     }
   }
 
-  void CheckTensor(const TensorEntry& tensor) {
+  void CheckTensor(const TensorEntry& tensor) const {
     if (!IsTensorName(tensor.name)) {
       Fail("tensor name \"{:.100}\": 1 to {} printable characters without @ and # are accepted",
            tensor.name, kMaxTensorNameBytes);
@@ -143,7 +145,6 @@ class Validator {
     if (!IsKind(tensor.kind)) {
       FailAt(tensor, "a kind has 1 to 64 lower-case letters, digits and _");
     }
-    if (!tensors_.emplace(tensor.name, tensor.kind).second) FailAt(tensor, "occurs twice");
     if (!TensorBytes(tensor.dtype, tensor.shape)) {
       FailAt(tensor, "dtype \"{:.20}\" with shape [{}] is not valid", tensor.dtype,
              fmt::join(tensor.shape, ","));
@@ -157,15 +158,14 @@ class Validator {
   }
 
   // The rectangle itself is inside the tensor's shape already.
-  void CheckChunk(const TensorEntry& tensor, const Chunk& chunk) {
+  void CheckChunk(const TensorEntry& tensor, const Chunk& chunk) const {
     if (chunk.file >= manifest_.files.size()) {
       FailAt(tensor, "file number {} of {}", chunk.file, manifest_.files.size());
     }
     const FileEntry& file = manifest_.files[chunk.file];
     if (chunk.entry.empty() || chunk.entry.size() > kMaxTensorNameBytes ||
-        !IsPlainText(chunk.entry) || !entries_.emplace(chunk.file, chunk.entry).second) {
-      FailAt(tensor, "entry \"{:.100}\" of \"{}\" is malformed or occurs twice", chunk.entry,
-             file.name);
+        !IsPlainText(chunk.entry)) {
+      FailAt(tensor, "entry \"{:.100}\" of \"{}\" is malformed", chunk.entry, file.name);
     }
     const uint64_t bytes = ChunkBytes(tensor, chunk);
     uint64_t end = 0;
@@ -178,39 +178,65 @@ class Validator {
       FailAt(tensor, "{} checksums for {} bytes, {} were expected", chunk.crc32c.size(), bytes,
              CrcBlockCount(bytes));
     }
-    segments_[chunk.file].push_back({chunk.file_offset, end, &tensor});
+  }
+
+  // Sorted lists instead of sets: a hostile manifest is all names, and a set is many times its
+  // size.
+  void CheckTensorsDiffer() const {
+    std::vector<const TensorEntry*> tensors;
+    tensors.reserve(manifest_.tensors.size());
+    for (const TensorEntry& tensor : manifest_.tensors) tensors.push_back(&tensor);
+    const auto key = [](const TensorEntry* t) { return std::tie(t->name, t->kind); };
+    std::ranges::sort(tensors, {}, key);
+    const auto twice = std::ranges::adjacent_find(tensors, {}, key);
+    if (twice != tensors.end()) FailAt(**twice, "occurs twice");
+  }
+
+  void CheckClaims(size_t chunks) const {
+    std::vector<Claim> claims;
+    claims.reserve(chunks);
+    for (const TensorEntry& tensor : manifest_.tensors) {
+      for (const Chunk& chunk : tensor.chunks) claims.push_back({&tensor, &chunk});
+    }
+    const auto key = [](const Claim& c) { return std::tie(c.chunk->file, c.chunk->entry); };
+    std::ranges::sort(claims, {}, key);
+    const auto twice = std::ranges::adjacent_find(claims, {}, key);
+    if (twice != claims.end()) {
+      FailAt(*twice->tensor, "entry \"{}\" of \"{}\" occurs twice", twice->chunk->entry,
+             manifest_.files[twice->chunk->file].name);
+    }
+    std::ranges::sort(claims, [](const Claim& a, const Claim& b) {
+      const auto place = [](const Claim& c) {
+        return std::tie(c.chunk->file, c.chunk->file_offset);
+      };
+      if (place(a) != place(b)) return place(a) < place(b);
+      return ChunkBytes(*a.tensor, *a.chunk) < ChunkBytes(*b.tensor, *b.chunk);
+    });
+    auto claim = claims.begin();
+    for (size_t i = 0; i < manifest_.files.size(); ++i) {
+      const auto begin = claim;
+      while (claim != claims.end() && claim->chunk->file == i) ++claim;
+      CheckFilled(manifest_.files[i], {begin, claim});
+    }
   }
 
   // Digests cover headers and chunks: a byte that is in neither would go unchecked.
-  void CheckFilled(size_t file_index) {
-    const FileEntry& file = manifest_.files[file_index];
-    std::vector<Segment>& segments = segments_[file_index];
-    std::ranges::sort(segments, {}, [](const Segment& s) { return std::pair(s.begin, s.end); });
+  void CheckFilled(const FileEntry& file, std::span<const Claim> claims) const {
     uint64_t end = file.header_bytes;
-    for (const Segment& segment : segments) {
-      if (segment.begin != end) {
-        FailAt(*segment.tensor, "begins at byte {} of \"{}\" where {} was expected", segment.begin,
-               file.name, end);
+    for (const Claim& claim : claims) {
+      if (claim.chunk->file_offset != end) {
+        FailAt(*claim.tensor, "begins at byte {} of \"{}\" where {} was expected",
+               claim.chunk->file_offset, file.name, end);
       }
-      end = segment.end;
+      end += ChunkBytes(*claim.tensor, *claim.chunk);
     }
     if (end != file.size) {
       Fail("file \"{}\" has {} bytes, its chunks end at {}", file.name, file.size, end);
     }
   }
 
-  struct PairHash {
-    template <typename A, typename B>
-    size_t operator()(const std::pair<A, B>& pair) const {
-      return std::hash<A>()(pair.first) * 31 + std::hash<B>()(pair.second);
-    }
-  };
-
   const Manifest& manifest_;
   const std::string& where_;
-  std::unordered_set<std::pair<std::string_view, std::string_view>, PairHash> tensors_;
-  std::unordered_set<std::pair<uint32_t, std::string_view>, PairHash> entries_;
-  std::vector<std::vector<Segment>> segments_;
 };
 
 // The value of the digits at the front of `text`, which it removes; compared as text, so that no

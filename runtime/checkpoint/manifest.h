@@ -11,6 +11,11 @@ namespace cairn {
 /// The version that this program writes, and the newest that it reads.
 inline constexpr uint32_t kCheckpointFormat = 1;
 
+/// Bounds of a manifest: what has more is not read, and not written.
+inline constexpr uint64_t kMaxManifestBytes = uint64_t{512} << 20;
+inline constexpr size_t kMaxConfigTextBytes = size_t{4} << 20;
+inline constexpr size_t kMaxLayoutEntries = 1024;
+
 /// The kind of a tensor that is a parameter; optimizer state has kinds such as "exp_avg".
 inline constexpr const char* kWeightKind = "weight";
 

@@ -7,7 +7,7 @@
 #include "runtime/checkpoint/manifest.h"
 #include "runtime/checkpoint/manifest.pb.h"
 
-// Between the structs of manifest.h and the messages of manifest.proto.
+// From the structs of manifest.h to the messages of manifest.proto.
 
 namespace cairn {
 namespace {
@@ -21,32 +21,12 @@ void Encode(const Chunk& chunk, checkpoint_pb::Chunk& message) {
   message.mutable_crc32c()->Assign(chunk.crc32c.begin(), chunk.crc32c.end());
 }
 
-Chunk Decode(const checkpoint_pb::Chunk& message) {
-  return {.file = message.file(),
-          .entry = message.entry(),
-          .file_offset = message.file_offset(),
-          .offset = {message.offset().begin(), message.offset().end()},
-          .extent = {message.extent().begin(), message.extent().end()},
-          .crc32c = {message.crc32c().begin(), message.crc32c().end()}};
-}
-
 void Encode(const TensorEntry& tensor, checkpoint_pb::TensorEntry& message) {
   message.set_name(tensor.name);
   message.set_kind(tensor.kind);
   message.set_dtype(tensor.dtype);
   message.mutable_shape()->Assign(tensor.shape.begin(), tensor.shape.end());
   for (const Chunk& chunk : tensor.chunks) Encode(chunk, *message.add_chunks());
-}
-
-TensorEntry Decode(const checkpoint_pb::TensorEntry& message) {
-  TensorEntry tensor = {.name = message.name(),
-                        .kind = message.kind(),
-                        .dtype = message.dtype(),
-                        .shape = {message.shape().begin(), message.shape().end()},
-                        .chunks = {}};
-  tensor.chunks.reserve(static_cast<size_t>(message.chunks_size()));
-  for (const checkpoint_pb::Chunk& chunk : message.chunks()) tensor.chunks.push_back(Decode(chunk));
-  return tensor;
 }
 
 void Encode(const FileEntry& file, checkpoint_pb::FileEntry& message) {
@@ -57,14 +37,6 @@ void Encode(const FileEntry& file, checkpoint_pb::FileEntry& message) {
   message.set_xxh3_128(file.xxh3_128);
 }
 
-FileEntry Decode(const checkpoint_pb::FileEntry& message) {
-  return {.name = message.name(),
-          .size = message.size(),
-          .header_bytes = message.header_bytes(),
-          .header_crc32c = message.header_crc32c(),
-          .xxh3_128 = message.xxh3_128()};
-}
-
 void Encode(const TrainingState& state, checkpoint_pb::TrainingState& message) {
   message.set_loss_scale(state.loss_scale);
   message.set_loss_scale_growth_tracker(state.loss_scale_growth_tracker);
@@ -72,15 +44,6 @@ void Encode(const TrainingState& state, checkpoint_pb::TrainingState& message) {
   message.set_optimizer_steps(state.optimizer_steps);
   message.set_skipped_iterations(state.skipped_iterations);
   message.set_seed(state.seed);
-}
-
-TrainingState Decode(const checkpoint_pb::TrainingState& message) {
-  return {.loss_scale = message.loss_scale(),
-          .loss_scale_growth_tracker = message.loss_scale_growth_tracker(),
-          .loss_scale_hysteresis = message.loss_scale_hysteresis(),
-          .optimizer_steps = message.optimizer_steps(),
-          .skipped_iterations = message.skipped_iterations(),
-          .seed = message.seed()};
 }
 
 // Maps have no order of their own: deterministic output sorts them.
@@ -96,11 +59,6 @@ std::string Serialize(const google::protobuf::MessageLite& message) {
     }
   }
   return bytes;
-}
-
-bool Parse(std::string_view bytes, google::protobuf::MessageLite& message) {
-  return bytes.size() <= static_cast<size_t>(std::numeric_limits<int>::max()) &&
-         message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
 }
 
 }  // namespace
@@ -119,42 +77,11 @@ std::string SerializeManifest(const Manifest& manifest) {
   return Serialize(message);
 }
 
-Manifest ParseManifest(std::string_view bytes, const std::string& where) {
-  checkpoint_pb::Manifest message;
-  if (!Parse(bytes, message)) {
-    Throw(ErrorKind::kCheckpoint, where, "is not a checkpoint manifest");
-  }
-  Manifest manifest;
-  manifest.format_version = message.format_version();
-  manifest.iteration = message.iteration();
-  manifest.consumed_samples = message.consumed_samples();
-  manifest.tokens = message.tokens();
-  manifest.config_text = message.config_text();
-  manifest.training_state = Decode(message.training_state());
-  manifest.layout.insert(message.layout().begin(), message.layout().end());
-  manifest.tensors.reserve(static_cast<size_t>(message.tensors_size()));
-  for (const auto& tensor : message.tensors()) manifest.tensors.push_back(Decode(tensor));
-  manifest.files.reserve(static_cast<size_t>(message.files_size()));
-  for (const auto& file : message.files()) manifest.files.push_back(Decode(file));
-  ValidateManifest(manifest, where);
-  return manifest;
-}
-
 std::string SerializeShardResult(const ShardResult& shard) {
   checkpoint_pb::Shard message;
   Encode(shard.file, *message.mutable_file());
   for (const TensorEntry& tensor : shard.tensors) Encode(tensor, *message.add_tensors());
   return Serialize(message);
-}
-
-ShardResult ParseShardResult(std::string_view bytes) {
-  checkpoint_pb::Shard message;
-  if (!Parse(bytes, message)) {
-    Throw(ErrorKind::kCheckpoint, "shard description", "{} bytes that are none", bytes.size());
-  }
-  ShardResult shard = {.file = Decode(message.file()), .tensors = {}};
-  for (const auto& tensor : message.tensors()) shard.tensors.push_back(Decode(tensor));
-  return shard;
 }
 
 }  // namespace cairn

@@ -21,6 +21,7 @@ namespace cairn {
 
 inline constexpr uint64_t kMaxSafetensorsHeaderBytes = 100'000'000;
 inline constexpr size_t kMaxTensorNameBytes = 1024;
+inline constexpr size_t kMaxMetadataEntries = 4096;
 
 /// Bytes of one element of a safetensors dtype such as "F32" or "BF16"; nothing if unknown.
 std::optional<uint64_t> SafetensorsDTypeBytes(std::string_view dtype);

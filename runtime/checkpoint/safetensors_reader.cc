@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <unordered_set>
+#include <tuple>
 #include <utility>
 
 #include "runtime/base/error.h"
@@ -17,6 +17,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
 
 constexpr size_t kLengthBytes = sizeof(uint64_t);
+constexpr size_t kMaxTokenBytes = size_t{1} << 20;
 constexpr const char* kMetadataKey = "__metadata__";
 constexpr std::string_view kDTypeNames =
     "BOOL, U8, I8, F8_E4M3, F8_E5M2, F8_E8M0, U16, I16, F16, BF16, U32, I32, F32, U64, I64, F64, "
@@ -53,6 +54,9 @@ class HeaderSax : public nlohmann::json_sax<nlohmann::json> {
 
   bool string(string_t& value) override {
     if (state_ == State::kMetadata) {
+      if (header_.metadata.size() == kMaxMetadataEntries) {
+        Fail(fmt::format("more than {} metadata entries", kMaxMetadataEntries));
+      }
       header_.metadata[key_] = std::move(value);
     } else if (state_ == State::kEntry && key_ == "dtype") {
       if (!SafetensorsDTypeBytes(value)) {
@@ -73,7 +77,9 @@ class HeaderSax : public nlohmann::json_sax<nlohmann::json> {
           Fail(fmt::format("a name of {} bytes, at most {} are accepted", key_.size(),
                            kMaxTensorNameBytes));
         }
-        if (!names_.insert(key_).second) Fail(fmt::format("\"{}\" occurs twice", key_));
+        if (key_ == kMetadataKey && std::exchange(has_metadata_, true)) {
+          Fail(fmt::format("\"{}\" occurs twice", key_));
+        }
         break;
       case State::kMetadata:
         if (header_.metadata.contains(key_)) {
@@ -164,16 +170,51 @@ class HeaderSax : public nlohmann::json_sax<nlohmann::json> {
   const std::string& where_;
   State state_ = State::kStart;
   std::string key_;
-  std::unordered_set<std::string> names_;
+  bool has_metadata_ = false;
   SafetensorsEntry entry_;
   std::array<bool, 3> seen_ = {};
   int offset_count_ = 0;
 };
 
+// A look at the JSON before the library reads it, which keeps the longest token several times over:
+// refuses one that no header has, and returns how many objects there are.
+size_t CountObjects(std::string_view json, const std::string& where) {
+  size_t objects = 0;
+  bool in_string = false;
+  size_t begin = 0;  // of what lies between two quotation marks
+  for (size_t i = 0; i < json.size(); ++i) {
+    if (in_string && json[i] == '\\') {
+      ++i;
+    } else if (json[i] == '"') {
+      in_string = !in_string;
+      begin = i;
+    } else if (i - begin > kMaxTokenBytes) {
+      Throw(ErrorKind::kCheckpoint, where,
+            "header byte {}: more than {} bytes without a quotation mark", begin, kMaxTokenBytes);
+    } else if (!in_string && json[i] == '{') {
+      ++objects;
+    }
+  }
+  return objects;
+}
+
+// A sorted list instead of a set, which would be as large as the header again.
+void CheckNamesDiffer(const std::vector<SafetensorsEntry>& entries, const std::string& where) {
+  std::vector<const SafetensorsEntry*> sorted;
+  sorted.reserve(entries.size());
+  for (const SafetensorsEntry& entry : entries) sorted.push_back(&entry);
+  const auto name = [](const SafetensorsEntry* entry) -> const std::string& { return entry->name; };
+  std::ranges::sort(sorted, {}, name);
+  const auto twice = std::ranges::adjacent_find(sorted, {}, name);
+  if (twice != sorted.end()) {
+    Throw(ErrorKind::kCheckpoint, where, "header: \"{}\" occurs twice", (*twice)->name);
+  }
+}
+
 // Orders the entries by their bytes and checks that these fill the file.
 void CheckLayout(SafetensorsHeader& header, uint64_t file_bytes, const std::string& where) {
-  std::ranges::stable_sort(header.entries, {}, [](const SafetensorsEntry& entry) {
-    return std::pair(entry.begin, entry.end);
+  std::ranges::sort(header.entries, {}, [](const SafetensorsEntry& entry) {
+    return std::tie(entry.begin, entry.end, entry.name);
   });
   uint64_t end = 0;
   for (const SafetensorsEntry& entry : header.entries) {
@@ -234,8 +275,14 @@ SafetensorsHeader ParseSafetensorsHeader(std::string_view json, uint64_t file_by
   }
   SafetensorsHeader header;
   header.header_bytes = kLengthBytes + json.size();
+  json.remove_suffix(json.size() - 1 - json.find_last_not_of(' '));
+  // Memory is taken once, and only for entries that the text has room for.
+  static constexpr std::string_view kLeastEntry =
+      R"("":{"dtype":"U8","shape":[],"data_offsets":[0,1]})";
+  header.entries.reserve(std::min(CountObjects(json, where), json.size() / kLeastEntry.size()));
   HeaderSax sax(header, where);
   nlohmann::json::sax_parse(json.begin(), json.end(), &sax);
+  CheckNamesDiffer(header.entries, where);
   CheckLayout(header, file_bytes, where);
   return header;
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <tuple>
 
 #include "runtime/base/error.h"
@@ -32,9 +33,16 @@ std::string CheckShardHeader(const File& file, const FileEntry& entry,
   if (Crc32c(std::as_bytes(std::span(bytes))) != entry.header_crc32c) {
     return "the header's CRC32C differs from the committed one";
   }
+  uint64_t json_bytes = 0;
+  std::memcpy(&json_bytes, bytes.data(), sizeof(json_bytes));
+  if (json_bytes != entry.header_bytes - sizeof(json_bytes)) {
+    return fmt::format("the header says that it has {} bytes, the manifest {}", json_bytes,
+                       entry.header_bytes - sizeof(json_bytes));
+  }
   SafetensorsHeader header;
   try {
-    header = ParseSafetensorsHeader(std::string_view(bytes).substr(8), entry.size, file.path());
+    header = ParseSafetensorsHeader(std::string_view(bytes).substr(sizeof(json_bytes)), entry.size,
+                                    file.path());
   } catch (const Error& error) {
     return error.message();
   }

@@ -33,7 +33,7 @@ class ShardVerifier {
     const size_t before = damages_.size();
     uint64_t size = 0;
     try {
-      const File file = File::OpenForRead(JoinPath(directory, entry_.name));
+      const File file = File::OpenForRead(JoinPath(directory, entry_.name), Links::kRefuse);
       size = file.Size();
       if (just_written) file.DropCache(0, entry_.header_bytes);
       CheckSize(size);

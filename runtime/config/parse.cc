@@ -3,7 +3,6 @@
 #include <google/protobuf/text_format.h>
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 
 #include "runtime/base/error.h"
@@ -19,6 +18,10 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::TextFormat;
 using google::protobuf::io::ColumnNumber;
 using google::protobuf::io::Tokenizer;
+
+// A config resolved and quoted can be several times the file that a user may write.
+constexpr size_t kMaxConfigBytes = size_t{4} << 20;
+constexpr int kMaxTokens = 1 << 14;
 
 // Sections hold no messages; whatever nests deeper is wrong.
 constexpr int kMaxNesting = 4;
@@ -142,15 +145,20 @@ size_t Before(const std::string& text, size_t offset, const std::string& name) {
   Throw(ErrorKind::kConfig, WhereOffset(file, offset), "{}", Printable(message, 200));
 }
 
-// protobuf reads 010 as eight, as C does; nobody who writes it in a config means that.
-void RefuseOctal(const ConfigFile& file) {
+// Before protobuf builds anything: refuses more tokens than any config has, for each can cost it
+// far more memory than it has bytes, and octal numbers, for nobody who writes 010 means eight.
+void CheckTokens(const ConfigFile& file) {
   google::protobuf::io::ArrayInputStream stream(file.text.data(),
                                                 static_cast<int>(file.text.size()));
   FirstError errors;
   Tokenizer tokenizer(&stream, &errors);
   tokenizer.set_comment_style(Tokenizer::SH_COMMENT_STYLE);
-  while (tokenizer.Next()) {
+  for (int count = 0; tokenizer.Next(); ++count) {
     const Tokenizer::Token& token = tokenizer.current();
+    if (count == kMaxTokens) {
+      Throw(ErrorKind::kConfig, WhereOffset(file, OffsetOf(file.text, token.line, token.column)),
+            "more than {} words and signs, which no config has", kMaxTokens);
+    }
     if (token.type != Tokenizer::TYPE_INTEGER || token.text.size() < 2 || token.text[0] != '0' ||
         token.text[1] == 'x' || token.text[1] == 'X') {
       continue;
@@ -178,13 +186,15 @@ void NoteLocations(const ConfigFile& file, const TextFormat::ParseInfoTree& tree
 }  // namespace
 
 LoadedConfig ParseConfig(const ConfigFile& file, const std::vector<ConfigOverride>& overrides) {
-  if (file.text.size() > static_cast<size_t>(std::numeric_limits<int>::max())) {
-    Throw(ErrorKind::kConfig, Printable(file.name), "is too large for a config");
+  if (file.text.size() > kMaxConfigBytes) {
+    Throw(ErrorKind::kConfig, Printable(file.name), "has {} bytes, at most {} are accepted",
+          file.text.size(), kMaxConfigBytes);
   }
   if (const size_t bad = FirstBadByte(file.text); bad < file.text.size()) {
     Throw(ErrorKind::kConfig, WhereOffset(file, bad), "byte 0x{:02x} is not UTF-8 text",
           static_cast<unsigned char>(file.text[bad]));
   }
+  CheckTokens(file);
   LoadedConfig loaded;
   loaded.source = file.name;
   FirstError error;
@@ -194,7 +204,6 @@ LoadedConfig ParseConfig(const ConfigFile& file, const std::vector<ConfigOverrid
   parser.WriteLocationsTo(&tree);
   parser.SetRecursionLimit(kMaxNesting);
   if (!parser.ParseFromString(file.text, &loaded.config)) ThrowSyntax(file, error);
-  RefuseOctal(file);
   NoteLocations(file, tree, loaded);
   for (const ConfigOverride& override : overrides) {
     const std::string where = "command line: " + Printable(override.argument, 120);

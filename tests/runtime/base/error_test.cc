@@ -36,6 +36,11 @@ TEST(ErrorTest, TextFromOutsideIsNotAFormat) {
   EXPECT_STREQ(error.what(), "a{}b: 100% {0} %s");
 }
 
+TEST(ErrorTest, NamesFromOutsideNeitherSteerTheTerminalNorForgeALine) {
+  const Error error(ErrorKind::kCheckpoint, "a\nb", "tensor \"\x1b[2J\x7f\t\" größer");
+  EXPECT_STREQ(error.what(), "a\\x0ab: tensor \"\\x1b[2J\\x7f\\x09\" größer");
+}
+
 TEST(ErrorTest, CopyKeepsEverything) {
   const auto original = std::make_unique<Error>(ErrorKind::kIo, "file", "gone");
   std::exception_ptr copy = std::make_exception_ptr(*original);

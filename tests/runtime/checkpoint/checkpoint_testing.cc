@@ -11,6 +11,8 @@
 #include <span>
 #include <sstream>
 
+#include "runtime/checkpoint/commit.h"
+#include "runtime/checkpoint/digest.h"
 #include "runtime/checkpoint/store.h"
 #include "runtime/checkpoint/verify.h"
 
@@ -162,6 +164,15 @@ std::string WriteSmallCheckpoint(const std::string& run_dir, int64_t iteration) 
   MergeShards(std::move(shards), manifest);
   CommitCheckpoint(directory, manifest);
   return directory;
+}
+
+void WriteUncheckedCommit(const std::string& directory, const std::string& manifest,
+                          int64_t iteration) {
+  WriteFile(directory + "/" + kManifestFile, manifest);
+  const CommitRecord record = {.iteration = iteration,
+                               .manifest_bytes = manifest.size(),
+                               .manifest_sha256 = Sha256Hex(manifest)};
+  WriteFile(directory + "/" + kCommitFile, record.Render());
 }
 
 std::string ReadFile(const std::string& path) {

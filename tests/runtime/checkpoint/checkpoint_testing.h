@@ -53,6 +53,11 @@ std::string SaveTiled(const std::string& run_dir, const std::vector<float>& valu
 /// are whole, split and scalar, and optimizer state. Returns its folder.
 std::string WriteSmallCheckpoint(const std::string& run_dir, int64_t iteration);
 
+/// Commits `manifest`, the bytes of MANIFEST.pb, as someone would who knows the format and means no
+/// good: nothing is checked.
+void WriteUncheckedCommit(const std::string& directory, const std::string& manifest,
+                          int64_t iteration);
+
 /// The values that WriteSmallCheckpoint gives "layers.0.mlp.fc1.weight" [6,4] and its "exp_avg".
 std::vector<float> SmallWeight();
 std::vector<float> SmallMoment();

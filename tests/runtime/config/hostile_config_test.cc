@@ -25,11 +25,24 @@ void ParseOrRefuse(const std::string& text) {
 
 TEST(HostileConfigTest, DeepNestingIsRefused) {
   std::string text;
-  for (int i = 0; i < 100000; ++i) text += "model { ";
+  for (int i = 0; i < 5000; ++i) text += "model { ";
   EXPECT_EQ(Caught([&] { ParseText(text); }).where(), "job.textproto:1:9");
+  for (int i = 0; i < 5; ++i) text += text;
+  ParseOrRefuse(text);
   ParseOrRefuse(std::string(500000, '{'));
   ParseOrRefuse("model: " + std::string(500000, '<'));
   ParseOrRefuse("data { data_path: " + std::string(500000, '[') + " }");
+}
+
+// Each could cost protobuf many times its bytes.
+TEST(HostileConfigTest, MoreTokensThanAnyConfigHasAreRefused) {
+  std::string paths = "data { data_path: ['a'";
+  for (int i = 0; i < 10000; ++i) paths += ",''";
+  const Error error = Caught([&] { ParseText(paths + "] }"); });
+  EXPECT_EQ(error.where(), "job.textproto:1:24590");
+  EXPECT_THAT(error.message(), HasSubstr("more than 16384 words and signs"));
+  EXPECT_THAT(Caught([] { ParseText(std::string((4 << 20) + 1, ' ')); }).message(),
+              HasSubstr("has 4194305 bytes, at most 4194304"));
 }
 
 TEST(HostileConfigTest, BytesThatAreNoTextAreLocated) {
