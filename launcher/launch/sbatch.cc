@@ -75,7 +75,7 @@ std::string Directives(const SlurmOptions& options, const std::string& directory
   return text;
 }
 
-std::string LaunchArrays(const SlurmOptions& options) {
+std::string ChooseLauncher(const SlurmOptions& options) {
   std::vector<std::string> srun = {"srun", "--mpi=pmix", "--wait=30"};
   if (options.cpus_per_task > 0) {
     srun.push_back(fmt::format("--cpus-per-task={}", options.cpus_per_task));
@@ -94,6 +94,13 @@ else
 fi
 )",
       ShellLine(srun), ShellLine(MpirunWords(mpirun)));
+}
+
+std::string ContainedProgram(const SlurmOptions& options, const SlurmScript& script) {
+  std::vector<std::string> words = {"apptainer", "exec", "--bind", script.directory};
+  if (options.gpus_per_node > 0) words.emplace_back("--nv");
+  words.insert(words.end(), {options.container, "cairn"});
+  return ShellLine(words);
 }
 
 }  // namespace
@@ -162,11 +169,9 @@ done
 )",
         ShellQuoted(script.load));
   }
-  const std::string train = options.container.empty()
-                                ? ShellQuoted(script.program)
-                                : ShellLine({"apptainer", "exec", "--bind", script.directory,
-                                             options.container, "cairn"});
-  text += "\n" + LaunchArrays(options);
+  const std::string train =
+      options.container.empty() ? ShellQuoted(script.program) : ContainedProgram(options, script);
+  text += "\n" + ChooseLauncher(options);
   text += fmt::format(R"(
 # Before the time limit SLURM warns this script, which passes it on: the ranks save and leave with
 # status 4. When the job is cancelled, SLURM sends SIGTERM to ranks and script: the ranks save, too.

@@ -1,7 +1,7 @@
-# Sourced: a SLURM of four nodes on this machine, by Debian's munged, slurmctld and slurmd. All that it
-# writes is under the folder that start_cluster is given; the system's own SLURM is not touched.
+# Sourced: a SLURM of four nodes, n1 to n4, on this machine, by Debian's munged, slurmctld and slurmd. All
+# that it writes is under the folder that start_cluster is given; the system's own SLURM is not touched.
 #   start_cluster FOLDER    exports SLURM_CONF; needs root
-#   stop_cluster            ends exactly the processes that start_cluster began
+#   stop_cluster            ends what start_cluster began, and the jobs in it
 
 cluster_pids=""
 
@@ -26,8 +26,10 @@ wait_for() {
 
 start_cluster() {
   cluster=$1
-  # Another cluster of this machine, of another test, has other ports.
-  port=$((20000 + $$ % 8000 * 5))
+  # Ports that no other run of this test has.
+  port=$((20000 + $$ % 2000 * 5))
+  # Every user may reach the socket of munged, or it does not start.
+  chmod 755 "$(dirname "$cluster")"
   mkdir -p "$cluster/etc" "$cluster/log" "$cluster/state" "$cluster/spool" "$cluster/pmix"
   (umask 077; head -c 128 /dev/urandom >"$cluster/munge.key")
   cat >"$cluster/etc/slurm.conf" <<END
@@ -37,7 +39,7 @@ SlurmctldPort=$port
 SlurmUser=root
 AuthType=auth/munge
 CredType=cred/munge
-# A requeued job waits until its old credentials have expired: two minutes unless said.
+# A requeued job waits until its credentials have expired: two minutes unless said, five seconds at least.
 AuthInfo=socket=$cluster/munge.socket,cred_expire=5
 StateSaveLocation=$cluster/state
 SlurmdSpoolDir=$cluster/spool/%n
@@ -67,11 +69,12 @@ END
   start_daemon munged munged --foreground --key-file "$cluster/munge.key" \
     --socket "$cluster/munge.socket" --pid-file "$cluster/munged.pid" \
     --log-file "$cluster/log/munged.log" --seed-file "$cluster/munge.seed"
-  wait_for 20 munge --no-input --socket "$cluster/munge.socket"
+  wait_for 20 munge --no-input --socket "$cluster/munge.socket" || return 1
   start_daemon slurmctld slurmctld -D -f "$SLURM_CONF"
-  # A node is a name, and folders that programs of one machine share: shared memory and PMIx's.
+  # A node has a name and processes of its own, which end with it, and folders that the programs of one
+  # machine share: shared memory and PMIx's.
   for node in n1 n2 n3 n4; do
-    start_daemon "$node" unshare --mount --uts sh -ec '
+    start_daemon "$node" unshare --mount --uts --pid --fork --kill-child --mount-proc sh -ec '
       hostname "$1"
       mount -t tmpfs tmpfs /dev/shm
       mount -t tmpfs tmpfs "$2/pmix"
@@ -84,7 +87,7 @@ END
 all_idle() { [ "$(sinfo --noheader --Node --states=idle --format=%N 2>/dev/null | wc -l)" -eq 4 ]; }
 
 stop_cluster() {
-  for pid in $cluster_pids; do kill "$pid" 2>/dev/null || true; done
+  for pid in $cluster_pids; do kill -KILL "$pid" 2>/dev/null || true; done
   for pid in $cluster_pids; do wait "$pid" 2>/dev/null || true; done
   cluster_pids=""
 }
