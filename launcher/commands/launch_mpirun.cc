@@ -37,7 +37,12 @@ int LaunchMpirun(const MpirunArguments& arguments, const Program& program) {
                                           : TotalSlots(options.hosts);
   }
   ResolveRunConfig(loaded, options.ranks);
-  options.oversubscribe = options.hosts.empty() || options.ranks > TotalSlots(options.hosts);
+  const int slots = TotalSlots(options.hosts);
+  options.oversubscribe = options.hosts.empty() || options.ranks > slots;
+  if (!options.hosts.empty() && options.oversubscribe) {
+    fmt::print(stderr, "{} ranks on hosts for {}: some will share cores and devices\n",
+               options.ranks, slots);
+  }
   options.threads = arguments.threads;
   options.interface = arguments.interface;
   options.as_root = geteuid() == 0;

@@ -39,8 +39,9 @@ SlurmctldPort=$port
 SlurmUser=root
 AuthType=auth/munge
 CredType=cred/munge
-# A requeued job waits until its credentials have expired: two minutes unless said, five seconds at least.
-AuthInfo=socket=$cluster/munge.socket,cred_expire=5
+# A requeued job waits until its credentials have expired: two minutes unless said. Five seconds are
+# possible, but its PMIx folders have the same names again, and a busy machine takes longer to clear them.
+AuthInfo=socket=$cluster/munge.socket,cred_expire=20
 StateSaveLocation=$cluster/state
 SlurmdSpoolDir=$cluster/spool/%n
 SlurmctldPidFile=$cluster/slurmctld.pid

@@ -57,8 +57,8 @@ curve() { sed 's/,"iteration_time_ms".*//' "$1/metrics.jsonl"; }
 
 # next_life RUN_DIR NUMBER: waits for that life of the job, and for some iterations of it.
 next_life() {
-  wait_for 90 has_lives "$1" "$2" || { fail "no life $2"; show "$1"; exit 1; }
-  wait_for 30 has_iterations "$1" $(($(iterations "$1") + 5)) || { fail "life $2 is stuck"; show "$1"; exit 1; }
+  wait_for 120 has_lives "$1" "$2" || { fail "no life $2"; show "$1"; exit 1; }
+  wait_for 60 has_iterations "$1" $(($(iterations "$1") + 5)) || { fail "life $2 is stuck"; show "$1"; exit 1; }
   echo "$(($(date +%s) - began)) s: life $2 of $1 is at iteration $(iterations "$1"), on $(nodes "$1")"
 }
 nodes() { squeue --noheader --jobs="$(job "$1")" --format=%N; }
@@ -105,7 +105,7 @@ next_life run 3
 # A node that is drained keeps its job; one that goes down loses it.
 node=$(nodes run | sed -E 's/^n\[?([0-9]).*/n\1/')
 scontrol update NodeName="$node" State=DRAIN Reason=test
-wait_for 30 has_iterations run $(($(iterations run) + 5)) || fail "a drained node ended its job"
+wait_for 60 has_iterations run $(($(iterations run) + 5)) || fail "a drained node ended its job"
 is_state run RUNNING || fail "on a drained node the job is $(state run)"
 scontrol update NodeName="$node" State=DOWN Reason=test
 next_life run 4
