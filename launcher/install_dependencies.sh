@@ -9,7 +9,8 @@ packages="g++ cmake ninja-build ccache pkg-config lld
   libxxhash-dev libssl-dev libsimdjson-dev libgtest-dev libgmock-dev libbenchmark-dev
   bible-kjv bible-kjv-text"
 if [ "${1:-}" = "--tests" ]; then
-  packages="$packages git python3 clang-format clang-tidy clang-14 libclang-rt-14-dev libomp-14-dev"
+  packages="$packages git python3 clang-format clang-tidy clang-14 libclang-rt-14-dev libomp-14-dev
+    iproute2 munge slurm-client slurmctld slurmd"
 fi
 
 missing=""
@@ -28,10 +29,11 @@ if [ "$(id -u)" -ne 0 ]; then
   as_root="sudo"
 fi
 echo "installing:$missing" >&2
+# The tests start what they need of these by themselves: RUNLEVEL=1 keeps services of init scripts stopped.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 if ! { $as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
-       $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+       $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends \
          $missing; } >"$log" 2>&1; then
   tail -n 20 "$log" >&2
   echo "cairn: apt-get could not install:$missing" >&2

@@ -70,6 +70,37 @@ TEST_F(LaunchedWorldTest, Srun) {
             "--mpi=pmix");
 }
 
+TEST_F(LaunchedWorldTest, SrunWithoutPmixIsRefusedBeforeMpiStarts) {
+  EXPECT_NO_THROW(CheckLauncher());
+  Set("SLURM_STEP_ID", "0");
+  Set("SLURM_STEP_NUM_TASKS", "1");
+  EXPECT_NO_THROW(CheckLauncher());
+  Set("SLURM_STEP_NUM_TASKS", "4");
+  Set("PMI_RANK", "0");  // what --mpi=pmi2 sets
+  try {
+    CheckLauncher();
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+    EXPECT_THAT(error.what(), HasSubstr("srun started 4 tasks without PMIx"));
+    EXPECT_THAT(error.what(), HasSubstr("use srun --mpi=pmix"));
+    EXPECT_THAT(error.what(), HasSubstr("mpirun inside the allocation"));
+  }
+  Set("PMIX_RANK", "0");
+  EXPECT_NO_THROW(CheckLauncher());
+  unsetenv("PMIX_RANK");
+  Set("OMPI_COMM_WORLD_SIZE", "4");
+  EXPECT_NO_THROW(CheckLauncher());
+}
+
+TEST_F(LaunchedWorldTest, OneTaskSpeaksForAll) {
+  EXPECT_TRUE(IsFirstTask());
+  Set("SLURM_PROCID", "0");
+  EXPECT_TRUE(IsFirstTask());
+  Set("SLURM_PROCID", "10");
+  EXPECT_FALSE(IsFirstTask());
+}
+
 TEST_F(LaunchedWorldTest, MpirunInsideASlurmJobIsTrustedFirst) {
   Set("SLURM_STEP_ID", "0");
   Set("SLURM_STEP_NUM_TASKS", "2");  // one orted a node

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -150,6 +151,10 @@ TEST_F(MpiCommunicatorTest, TheSessionKnowsItsHost) {
   EXPECT_EQ(session->size(), world_->size());
   EXPECT_EQ(session->local_rank(), world_->rank());
   EXPECT_EQ(session->local_size(), world_->size());
+  // No rank is bound: all share the cores that each may run on.
+  cpu_set_t usable;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(usable), &usable), 0);
+  EXPECT_NEAR(session->cores() * world_->size(), CPU_COUNT(&usable), 1e-9);
   EXPECT_TRUE(LaunchedByMpi());
   EXPECT_NO_THROW(CheckLaunchedWorld(world_->size()));
 }

@@ -55,6 +55,17 @@ INSTANTIATE_TEST_SUITE_P(
                   2,
                   {"--world-size: 0 is not a number from 1 to 1048576"}},
         ErrorCase{"OneMessageOfManyRanks", "mpirun -n 2 cairn tran", 2, {"`train`"}},
+        ErrorCase{"UnknownLaunch", "cairn launch mpiru", 2, {"`mpiru`", "did you mean `mpirun`?"}},
+        ErrorCase{"LaunchLayout",
+                  "cairn launch mpirun -n 3 tiny.textproto --tensor-model-parallel-size 2",
+                  2,
+                  {"world size 3 is not a multiple", "products that fit: 1, 3"}},
+        ErrorCase{"LaunchHosts",
+                  "cairn launch mpirun --hosts a:x tiny.textproto",
+                  2,
+                  {"--hosts: `x` of host a is not a number of ranks"}},
+        ErrorCase{
+            "LaunchOfNoJob", "mkdir d; cairn launch status d", 2, {"d: no job was submitted"}},
         ErrorCase{
             "ClosedOutput", "cairn --help > /dev/full", 3, {"standard output", "No space left"}}),
     CaseName);
@@ -140,6 +151,11 @@ INSTANTIATE_TEST_SUITE_P(
                   "mpirun -n 1 cairn train tiny.textproto : -n 1 cairn train tiny.textproto lr=0.1",
                   2,
                   {"rank 1: has another config than rank 0"}},
+        ErrorCase{"OtherBuildOnOneRank",
+                  "cp $(command -v cairn) other; echo >> other; "
+                  "mpirun -n 1 cairn train tiny.textproto : -n 1 ./other train tiny.textproto",
+                  2,
+                  {"rank 1: runs another build of cairn than rank 0", "on every host"}},
         ErrorCase{"SingletonOfMpirun",
                   "OMPI_COMM_WORLD_SIZE=4 cairn train tiny.textproto",
                   2,
