@@ -54,6 +54,10 @@ INSTANTIATE_TEST_SUITE_P(
                   "cairn train tiny.textproto --dry-run --world-size 0",
                   2,
                   {"--world-size: 0 is not a number from 1 to 1048576"}},
+        ErrorCase{"WorldSizeOfARealRun",
+                  "cairn train tiny.textproto --world-size 4",
+                  2,
+                  {"--world-size requires --dry-run"}},
         ErrorCase{"OneMessageOfManyRanks", "mpirun -n 2 cairn tran", 2, {"`train`"}},
         ErrorCase{
             "ClosedOutput", "cairn --help > /dev/full", 3, {"standard output", "No space left"}}),
