@@ -2,10 +2,8 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
-#include <cerrno>
+#include <ctime>
 
 #include "runtime/base/error.h"
 
@@ -27,32 +25,35 @@ StopSignal::StopSignal() {
   const sigset_t set = StopSignals();
   const int blocked = pthread_sigmask(SIG_BLOCK, &set, nullptr);
   if (blocked != 0) ThrowErrno(blocked, "pthread_sigmask", "stop signals");
-  descriptor_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-  if (descriptor_ < 0) ThrowErrno(errno, "signalfd", "stop signals");
+  listener_ = std::thread([this] { Listen(); });
 }
 
 StopSignal::~StopSignal() {
-  // A signal that came after the last question was about a run that has ended.
-  signalfd_siginfo info{};
-  while (read(descriptor_, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
-  }
-  close(descriptor_);
+  ending_ = true;
+  // Fails only for a thread that has ended, and this one waits for just that.
+  (void)pthread_kill(listener_.native_handle(), SIGUSR1);
+  listener_.join();
   const sigset_t set = StopSignals();
+  // A signal that came after the last question was about a run that has ended.
+  const timespec at_once{};
+  while (sigtimedwait(&set, nullptr, &at_once) > 0) {
+  }
   // Fails only for a wrong argument.
   (void)pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
-bool StopSignal::Requested() {
-  signalfd_siginfo info{};
-  while (read(descriptor_, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
-    if (requested_ && info.ssi_signo == SIGINT) {
-      const sigset_t set = StopSignals();
+void StopSignal::Listen() {
+  const sigset_t set = StopSignals();
+  for (;;) {
+    int signal = 0;
+    if (sigwait(&set, &signal) != 0) continue;
+    if (ending_) return;
+    if (requested_ && signal == SIGINT) {
       (void)pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
       (void)raise(SIGINT);
     }
     requested_ = true;
   }
-  return requested_;
 }
 
 }  // namespace cairn

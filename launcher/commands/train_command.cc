@@ -175,9 +175,11 @@ void AddTrainCommand(CLI::App& app, const Program& program, int& exit_status) {
       ->add_option("CONFIG", arguments->config,
                    "a config file, - for standard input, or a preset; none: the quickstart")
       ->type_name("");
-  command->add_flag("--dry-run", arguments->dry_run,
-                    "only say what each rank would hold, in parameters and bytes");
+  CLI::Option* dry_run =
+      command->add_flag("--dry-run", arguments->dry_run,
+                        "only say what each rank would hold, in parameters and bytes");
   command->add_option("--world-size", arguments->world_size, "number of ranks of the dry run")
+      ->needs(dry_run)
       ->check(InRange(1, 1 << 20))
       ->type_name("N");
   command->allow_extras();

@@ -16,6 +16,9 @@ std::string FormatMilliseconds(double ms) {
   return fmt::format("{:.{}f} ms", ms, ms < 9.95 ? 1 : 0);
 }
 
+// A NaN's sign would be printed, and says nothing.
+double WithoutNanSign(double value) { return std::isnan(value) ? NAN : value; }
+
 std::string FormatNorm(double norm) {
   return std::abs(norm) < 1000 ? fmt::format("{:.3f}", norm) : fmt::format("{:.3g}", norm);
 }
@@ -34,11 +37,11 @@ std::string FormatStepLine(const StepMetrics& metrics, const StepProgress& progr
   std::string line;
   const auto out = std::back_inserter(line);
   fmt::format_to(out, "iter {:>{}}/{} | loss {:.4f}", metrics.iteration,
-                 std::max(total.size(), kMinWidth), total, metrics.lm_loss);
+                 std::max(total.size(), kMinWidth), total, WithoutNanSign(metrics.lm_loss));
   if (progress.loss_z_score.value_or(0) >= kLossSpike) {
     fmt::format_to(out, " (z {:+.1f})", *progress.loss_z_score);
   }
-  fmt::format_to(out, " | grad norm {} | lr {:.1e}", FormatNorm(metrics.grad_norm),
+  fmt::format_to(out, " | grad norm {} | lr {:.1e}", FormatNorm(WithoutNanSign(metrics.grad_norm)),
                  metrics.learning_rate);
   if (metrics.loss_scale != 1) fmt::format_to(out, " | scale {:g}", metrics.loss_scale);
   fmt::format_to(out, " | {} | {} tok/s", FormatMilliseconds(metrics.iteration_time_ms),

@@ -99,8 +99,9 @@ TensorBoardWriter::TensorBoardWriter(const std::string& directory, int64_t first
 }
 
 void TensorBoardWriter::Write(const StepMetrics& metrics) {
-  const std::array<Scalar, 5> scalars = {{{"lm loss", metrics.lm_loss},
+  const std::array<Scalar, 6> scalars = {{{"lm loss", metrics.lm_loss},
                                           {"learning-rate", metrics.learning_rate},
+                                          {"loss-scale", metrics.loss_scale},
                                           {"grad-norm", metrics.grad_norm},
                                           {"iteration-time", metrics.iteration_time_ms / 1000},
                                           {"throughput", metrics.tokens_per_second}}};

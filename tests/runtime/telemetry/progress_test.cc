@@ -76,6 +76,8 @@ TEST(StepLine, AlignsAndScales) {
   EXPECT_THAT(line, HasSubstr("grad norm 1.23e+05"));
   metrics.iteration_time_ms = 74000;
   EXPECT_THAT(FormatStepLine(metrics, progress), HasSubstr("| 1m14s |"));
+  metrics.lm_loss = metrics.grad_norm = -NAN;
+  EXPECT_THAT(FormatStepLine(metrics, progress), HasSubstr("| loss nan | grad norm nan |"));
 }
 
 TEST(LossTrend, SeesASpikeAndForgivesNoise) {

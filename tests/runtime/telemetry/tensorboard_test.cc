@@ -141,6 +141,7 @@ TEST(TensorBoardWriter, WritesStepsAndEvaluations) {
   metrics.iteration = 300;
   metrics.lm_loss = 3.5;
   metrics.learning_rate = 0.25;
+  metrics.loss_scale = 65536;
   metrics.grad_norm = 0;
   metrics.iteration_time_ms = 500;
   metrics.tokens_per_second = 4968;
@@ -149,10 +150,10 @@ TEST(TensorBoardWriter, WritesStepsAndEvaluations) {
   ASSERT_EQ(records.size(), 3U) << "not flushed";
   EXPECT_EQ(Field(Fields(records[2]), 2), "300");
   EXPECT_GT(ReadNumber<double>(Field(Fields(records[2]), 1)), 1.7e9);
-  EXPECT_THAT(
-      Scalars(records[2]),
-      ElementsAre(Pair("lm loss", 3.5F), Pair("learning-rate", 0.25F), Pair("grad-norm", 0.0F),
-                  Pair("iteration-time", 0.5F), Pair("throughput", 4968.0F)));
+  EXPECT_THAT(Scalars(records[2]),
+              ElementsAre(Pair("lm loss", 3.5F), Pair("learning-rate", 0.25F),
+                          Pair("loss-scale", 65536.0F), Pair("grad-norm", 0.0F),
+                          Pair("iteration-time", 0.5F), Pair("throughput", 4968.0F)));
   writer.Write(EvalMetrics{300, 3.75});
   records = Records(ReadFile(writer.path()));
   ASSERT_EQ(records.size(), 4U);
