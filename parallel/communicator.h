@@ -1,12 +1,12 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "runtime/device/stream.h"
+#include "runtime/telemetry/flight_recorder.h"
 #include "runtime/tensor/tensor.h"
 
 namespace cairn {
@@ -66,21 +66,21 @@ class Communicator {
   /// (kCommunication) with `reason`, or (MPI) the job is ended.
   virtual void Abort(const std::string& reason) = 0;
 
-  /// Nanoseconds that this rank spent waiting for others in verbs of this communicator, on any
-  /// stream.
-  int64_t wait_ns() const { return *wait_ns_; }
-  /// Shares one counter over the communicators split from this one.
-  const std::shared_ptr<std::atomic<int64_t>>& wait_counter() const { return wait_ns_; }
+  /// Nanoseconds that this rank spent waiting for others, on any stream, in this communicator and
+  /// all that share its recorder.
+  int64_t wait_ns() const { return recorder_->wait_ns(); }
+  /// What this rank communicated; shared with the communicators split from this one.
+  const std::shared_ptr<FlightRecorder>& recorder() const { return recorder_; }
 
  protected:
-  Communicator(int rank, int size, std::string name, std::shared_ptr<std::atomic<int64_t>> wait_ns)
-      : rank_(rank), size_(size), name_(std::move(name)), wait_ns_(std::move(wait_ns)) {}
+  Communicator(int rank, int size, std::string name, std::shared_ptr<FlightRecorder> recorder)
+      : rank_(rank), size_(size), name_(std::move(name)), recorder_(std::move(recorder)) {}
 
  private:
   int rank_;
   int size_;
   std::string name_;
-  std::shared_ptr<std::atomic<int64_t>> wait_ns_;
+  std::shared_ptr<FlightRecorder> recorder_;
 };
 
 }  // namespace cairn

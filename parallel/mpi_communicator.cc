@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdio>
 #include <exception>
 #include <functional>
 #include <limits>
@@ -68,14 +69,18 @@ class PendingSends {
 class MpiCommunicator : public HostCommunicator {
  public:
   static std::unique_ptr<Communicator> New(MpiGroup group, const std::string& name,
-                                           std::shared_ptr<std::atomic<int64_t>> wait_ns) {
+                                           std::shared_ptr<FlightRecorder> recorder) {
     int rank = 0;
     int size = 0;
     CheckMpi(MPI_Comm_set_errhandler(group.get(), MPI_ERRORS_RETURN), "Split", name);
     CheckMpi(MPI_Comm_rank(group.get(), &rank), "Split", name);
     CheckMpi(MPI_Comm_size(group.get(), &size), "Split", name);
-    return std::unique_ptr<Communicator>(
-        new MpiCommunicator(rank, size, name, std::move(wait_ns), std::move(group)));
+    std::vector<int> world_ranks(size);
+    const int world_rank = recorder->rank();
+    CheckMpi(MPI_Allgather(&world_rank, 1, MPI_INT, world_ranks.data(), 1, MPI_INT, group.get()),
+             "Split", name);
+    return std::unique_ptr<Communicator>(new MpiCommunicator(
+        rank, name, std::move(recorder), std::move(world_ranks), std::move(group)));
   }
 
   ~MpiCommunicator() override {
@@ -88,11 +93,13 @@ class MpiCommunicator : public HostCommunicator {
     }
   }
 
-  std::vector<std::string> AllGatherBytes(const std::string& bytes) override;
   std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override;
 
   void Abort(const std::string& reason) override {
-    LOG(ERROR) << "rank " << rank() << " of " << name() << " ends the job: " << reason;
+    // Formatted first and written with one call: lines of several ranks do not mix.
+    const std::string line =
+        fmt::format("cairn: {} error: {}\n", ErrorKindName(ErrorKind::kCommunication), reason);
+    std::fputs(line.c_str(), stderr);
     MPI_Abort(MPI_COMM_WORLD, kExitRunFailed);
   }
 
@@ -104,17 +111,19 @@ class MpiCommunicator : public HostCommunicator {
   void BroadcastNow(const Tensor& tensor, int root) override;
   void SendNow(const Tensor& tensor, int peer) override;
   void RecvNow(const Tensor& tensor, int peer) override;
+  std::vector<std::string> AllGatherBytesNow(const std::string& bytes) override;
 
  private:
-  MpiCommunicator(int rank, int size, std::string name,
-                  std::shared_ptr<std::atomic<int64_t>> wait_ns, MpiGroup group)
-      : HostCommunicator(rank, size, std::move(name), std::move(wait_ns)),
+  MpiCommunicator(int rank, std::string name, std::shared_ptr<FlightRecorder> recorder,
+                  std::vector<int> world_ranks, MpiGroup group)
+      : HostCommunicator(rank, static_cast<int>(world_ranks.size()), std::move(name),
+                         std::move(recorder), world_ranks),
         group_(std::move(group)) {}
 
   // Runs one blocking MPI call, with its errors and its time.
   template <typename Call>
   void Blocking(const char* verb, Call&& call) {
-    const WaitTimer timer(*wait_counter());
+    const WaitTimer timer = TimeWait();
     CheckMpi(call(), verb, name());
     sends_.Collect(name());
   }
@@ -154,7 +163,7 @@ void MpiCommunicator::ReducePieces(const char* verb, std::byte* out, const Piece
   std::vector<MPI_Request> requests;
   requests.reserve(2 * static_cast<size_t>(size()));
   {
-    const WaitTimer timer(*wait_counter());
+    const WaitTimer timer = TimeWait();
     // Each rank starts with its right neighbour, so that no rank is everyone's first.
     for (int step = 1; step < size(); ++step) {
       const int from = (rank() - step + size()) % size();
@@ -272,7 +281,7 @@ void MpiCommunicator::RecvNow(const Tensor& tensor, int peer) {
   }
 }
 
-std::vector<std::string> MpiCommunicator::AllGatherBytes(const std::string& bytes) {
+std::vector<std::string> MpiCommunicator::AllGatherBytesNow(const std::string& bytes) {
   std::vector<int64_t> sizes(size());
   const auto mine = static_cast<int64_t>(bytes.size());
   Blocking("AllGatherBytes", [&] {
@@ -304,7 +313,7 @@ std::unique_ptr<Communicator> MpiCommunicator::Split(int color, int key, const s
     return MPI_Comm_split(group_.get(), color < 0 ? MPI_UNDEFINED : color, key, &part);
   });
   if (part == MPI_COMM_NULL) return nullptr;
-  return New(MpiGroup(part), name, wait_counter());
+  return New(MpiGroup(part), name, recorder());
 }
 
 }  // namespace
@@ -312,7 +321,7 @@ std::unique_ptr<Communicator> MpiCommunicator::Split(int color, int key, const s
 std::unique_ptr<Communicator> MpiSession::World() {
   MPI_Comm world = MPI_COMM_NULL;
   CheckMpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "Comm_dup", "world");
-  return MpiCommunicator::New(MpiGroup(world), "world", std::make_shared<std::atomic<int64_t>>(0));
+  return MpiCommunicator::New(MpiGroup(world), "world", std::make_shared<FlightRecorder>(rank()));
 }
 
 }  // namespace cairn
