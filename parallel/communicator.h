@@ -66,8 +66,8 @@ class Communicator {
   /// (kCommunication) with `reason`, or (MPI) the job is ended.
   virtual void Abort(const std::string& reason) = 0;
 
-  /// Nanoseconds that this rank spent waiting for others, on any stream, in this communicator and
-  /// all that share its recorder.
+  /// Nanoseconds that training waited for other ranks (FlightRecorder::Wait), in this communicator
+  /// and all that share its recorder.
   int64_t wait_ns() const { return recorder_->wait_ns(); }
   /// What this rank communicated; shared with the communicators split from this one.
   const std::shared_ptr<FlightRecorder>& recorder() const { return recorder_; }

@@ -1,28 +1,11 @@
 #pragma once
 
-#include <atomic>
-#include <chrono>
 #include <memory>
 #include <string>
 
 #include "parallel/communicator.h"
 
 namespace cairn {
-
-/// Adds its lifetime to a counter of nanoseconds.
-class WaitTimer {
- public:
-  explicit WaitTimer(std::atomic<int64_t>& wait_ns) : wait_ns_(wait_ns) {}
-  ~WaitTimer() {
-    wait_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - start_).count();
-  }
-  WaitTimer(const WaitTimer&) = delete;
-  WaitTimer& operator=(const WaitTimer&) = delete;
-
- private:
-  std::atomic<int64_t>& wait_ns_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 /// The half that backends of blocking calls on host memory share: operands are checked here, and
 /// each verb runs as host work of its stream, which holds the tensors.
@@ -51,9 +34,6 @@ class HostCommunicator : public Communicator {
   virtual void SendNow(const Tensor& tensor, int peer) = 0;
   virtual void RecvNow(const Tensor& tensor, int peer) = 0;
   virtual std::vector<std::string> AllGatherBytesNow(const std::string& bytes) = 0;
-
-  /// Adds its lifetime to the time spent waiting.
-  WaitTimer TimeWait() const { return WaitTimer(recorder()->wait_ns()); }
 
  private:
   void CheckOperand(const char* verb, const Tensor& tensor) const;

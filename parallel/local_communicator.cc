@@ -107,12 +107,12 @@ class LocalCommunicator : public HostCommunicator {
   class Meeting {
    public:
     Meeting(const LocalCommunicator& communicator, const LocalCall& call)
-        : group_(*communicator.group_), wait_ns_(communicator.recorder()->wait_ns()) {
-      const WaitTimer timer(wait_ns_);
+        : group_(*communicator.group_), recorder_(*communicator.recorder()) {
+      const FlightRecorder::Wait wait(recorder_);
       calls_ = group_.Open(communicator.rank(), call);
     }
     ~Meeting() {
-      const WaitTimer timer(wait_ns_);
+      const FlightRecorder::Wait wait(recorder_);
       group_.Close();
     }
     Meeting(const Meeting&) = delete;
@@ -123,7 +123,7 @@ class LocalCommunicator : public HostCommunicator {
 
    private:
     LocalGroup& group_;
-    std::atomic<int64_t>& wait_ns_;
+    FlightRecorder& recorder_;
     std::span<const LocalCall> calls_;
   };
 
@@ -237,7 +237,7 @@ void LocalCommunicator::SendNow(const Tensor& tensor, int peer) {
 void LocalCommunicator::RecvNow(const Tensor& tensor, int peer) {
   std::vector<std::byte> bytes;
   {
-    const WaitTimer timer = TimeWait();
+    const FlightRecorder::Wait wait(*recorder());
     bytes = group_->Receive(peer, rank(), tensor.bytes(), tensor.dtype());
   }
   CopyBytes(tensor.raw(), bytes.data(), bytes.size());

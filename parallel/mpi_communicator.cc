@@ -123,7 +123,7 @@ class MpiCommunicator : public HostCommunicator {
   // Runs one blocking MPI call, with its errors and its time.
   template <typename Call>
   void Blocking(const char* verb, Call&& call) {
-    const WaitTimer timer = TimeWait();
+    const FlightRecorder::Wait wait(*recorder());
     CheckMpi(call(), verb, name());
     sends_.Collect(name());
   }
@@ -163,7 +163,7 @@ void MpiCommunicator::ReducePieces(const char* verb, std::byte* out, const Piece
   std::vector<MPI_Request> requests;
   requests.reserve(2 * static_cast<size_t>(size()));
   {
-    const WaitTimer timer = TimeWait();
+    const FlightRecorder::Wait wait(*recorder());
     // Each rank starts with its right neighbour, so that no rank is everyone's first.
     for (int step = 1; step < size(); ++step) {
       const int from = (rank() - step + size()) % size();

@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <utility>
 #include <vector>
 
 namespace cairn {
@@ -83,8 +85,25 @@ class FlightRecorder {
     int64_t ticket_;
   };
 
-  /// Nanoseconds spent waiting for other ranks, by whoever measures them.
-  std::atomic<int64_t>& wait_ns() { return wait_ns_; }
+  /// A time in which the rank waits for others. Counts on the thread that made the recorder, which
+  /// is the one that trains: what waits behind its back delays nothing.
+  class Wait {
+   public:
+    explicit Wait(FlightRecorder& recorder) : recorder_(recorder) {}
+    ~Wait() {
+      if (std::this_thread::get_id() != recorder_.trainer_) return;
+      recorder_.wait_ns_ += std::chrono::nanoseconds(Clock::now() - start_).count();
+    }
+    Wait(const Wait&) = delete;
+    Wait& operator=(const Wait&) = delete;
+
+   private:
+    FlightRecorder& recorder_;
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  };
+
+  /// Nanoseconds spent in all Waits so far.
+  int64_t wait_ns() const { return wait_ns_; }
 
   /// How long the longest running operation outside of the group `except` has taken, counted from
   /// `since` at the earliest; 0 if none runs.
@@ -110,6 +129,7 @@ class FlightRecorder {
   FlightOperation Describe(const Kept& kept, bool running, Clock::time_point now) const;
 
   const int rank_;
+  const std::thread::id trainer_ = std::this_thread::get_id();
   const Clock::time_point start_ = Clock::now();
   std::atomic<int64_t> wait_ns_ = 0;
   std::atomic<int64_t> iteration_ = 0;

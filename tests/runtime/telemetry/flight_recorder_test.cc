@@ -79,6 +79,20 @@ TEST(FlightRecorderTest, TheLongestWaitLeavesOutAGroupAndTimeBeforeAMoment) {
   EXPECT_LE(recorder.LongestWaitSeconds("", Clock::now() + std::chrono::hours(1)), 0);
 }
 
+TEST(FlightRecorderTest, WaitsOfTheTrainingThreadCount) {
+  FlightRecorder recorder(0);
+  std::thread([&] {
+    const FlightRecorder::Wait wait(recorder);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }).join();
+  EXPECT_EQ(recorder.wait_ns(), 0);
+  {
+    const FlightRecorder::Wait wait(recorder);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_GE(recorder.wait_ns(), 5'000'000);
+}
+
 TEST(FlightRecorderTest, JsonRoundTrip) {
   FlightRecorder recorder(1);
   const int group = recorder.AddGroup("pp-forward", {1, 3});
