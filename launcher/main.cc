@@ -18,6 +18,7 @@
 #include "launcher/commands/doctor_command.h"
 #include "launcher/commands/eval_command.h"
 #include "launcher/commands/generate_command.h"
+#include "launcher/commands/launch_command.h"
 #include "launcher/commands/plan_command.h"
 #include "launcher/commands/train_command.h"
 #include "launcher/program.h"
@@ -75,6 +76,7 @@ int Main(int argc, char** argv) {
   AddDataCommand(app, exit_status);
   AddEvalCommand(app, program, exit_status);
   AddGenerateCommand(app, program, exit_status);
+  AddLaunchCommand(app, program, exit_status);
   AddPlanCommand(app);
   AddDoctorCommand(app, exit_status);
   app.footer(

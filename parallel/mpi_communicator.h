@@ -23,9 +23,11 @@ class MpiSession {
   std::unique_ptr<Communicator> World();
   int rank() const { return rank_; }
   int size() const { return size_; }
-  /// Rank and number of ranks on this host (for device choice and thread counts).
+  /// Rank and number of ranks on this host (for device choice).
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
+  /// The cores of this host that are this rank's: one that k of its ranks may run on counts 1/k.
+  double cores() const { return cores_; }
   /// Ends the job: no MPI_Finalize follows. Does not return.
   [[noreturn]] void Abort(int exit_status);
 
@@ -34,11 +36,19 @@ class MpiSession {
   int size_ = 1;
   int local_rank_ = 0;
   int local_size_ = 1;
+  double cores_ = 1;
 };
 
 /// True when the environment says that an MPI launcher started this process: mpirun, or srun with
 /// more than one task.
 bool LaunchedByMpi();
+
+/// Refuses, before MPI starts, an srun that this MPI cannot learn its world from. Throws
+/// Error(kUsage) with what to change.
+void CheckLauncher();
+
+/// True for one of the tasks that a launcher started, and where there was no launcher.
+bool IsFirstTask();
 
 /// Refuses "singletons": a launcher that promised N ranks (SLURM_NTASKS of a step,
 /// OMPI_COMM_WORLD_SIZE) while MPI formed a world of another size. Throws Error(kUsage) with what

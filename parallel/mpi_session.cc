@@ -1,5 +1,6 @@
 #include <glog/logging.h>
 #include <mpi.h>
+#include <sched.h>
 
 #include <array>
 #include <charconv>
@@ -45,6 +46,24 @@ std::optional<Promise> LaunchPromise() {
   return ReadPromise("the launcher", "PMI_SIZE");
 }
 
+bool IsSrun(const Promise& promise) { return std::strcmp(promise.launcher, "srun") == 0; }
+
+// What is this rank's of the cores that it may run on, where ranks of `host` share some.
+double ShareOfCores(MPI_Comm host) {
+  cpu_set_t mine;
+  CPU_ZERO(&mine);
+  if (sched_getaffinity(0, sizeof(mine), &mine) != 0) return 1;
+  std::array<int, CPU_SETSIZE> sharers{};
+  for (int core = 0; core < CPU_SETSIZE; ++core) sharers[core] = CPU_ISSET(core, &mine) ? 1 : 0;
+  CheckMpi(MPI_Allreduce(MPI_IN_PLACE, sharers.data(), CPU_SETSIZE, MPI_INT, MPI_SUM, host),
+           "Allreduce", "host");
+  double cores = 0;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &mine)) cores += 1.0 / sharers[core];
+  }
+  return cores;
+}
+
 }  // namespace
 
 MpiSession::MpiSession(int* argc, char*** argv) {
@@ -71,6 +90,7 @@ MpiSession::MpiSession(int* argc, char*** argv) {
   const MpiGroup group(host);
   CheckMpi(MPI_Comm_rank(host, &local_rank_), "Comm_rank", "host");
   CheckMpi(MPI_Comm_size(host, &local_size_), "Comm_size", "host");
+  cores_ = ShareOfCores(host);
 }
 
 MpiSession::~MpiSession() {
@@ -94,14 +114,32 @@ bool LaunchedByMpi() {
   return promise && promise->ranks > 1;
 }
 
+void CheckLauncher() {
+#ifdef OPEN_MPI
+  // Open MPI would end the process with advice to build it anew.
+  const std::optional<Promise> promise = LaunchPromise();
+  if (!promise || !IsSrun(*promise) || promise->ranks == 1) return;
+  if (std::getenv("PMIX_RANK") != nullptr) return;
+  Throw(ErrorKind::kUsage, promise->variable,
+        "srun started {} tasks without PMIx, by which Open MPI forms their world: use srun "
+        "--mpi=pmix (srun --mpi=list says whether it is there), or mpirun inside the allocation",
+        promise->ranks);
+#endif
+}
+
+bool IsFirstTask() {
+  const char* task = std::getenv("SLURM_PROCID");
+  return task == nullptr || std::strcmp(task, "0") == 0;
+}
+
 void CheckLaunchedWorld(int world_size) {
   const std::optional<Promise> promise = LaunchPromise();
   if (!promise || promise->ranks == world_size) return;
-  const bool slurm = std::strcmp(promise->launcher, "srun") == 0;
-  Throw(
-      ErrorKind::kUsage, promise->variable, "{} started {} tasks but MPI formed a world of {}: {}",
-      promise->launcher, promise->ranks, world_size,
-      slurm ? "use srun --mpi=pmix" : "use the mpirun of the MPI that this program is built with");
+  Throw(ErrorKind::kUsage, promise->variable,
+        "{} started {} tasks but MPI formed a world of {}: {}", promise->launcher, promise->ranks,
+        world_size,
+        IsSrun(*promise) ? "use srun --mpi=pmix"
+                         : "use the mpirun of the MPI that this program is built with");
 }
 
 }  // namespace cairn

@@ -11,7 +11,9 @@
 
 #include "launcher/commands/arguments.h"
 #include "launcher/dry_run.h"
+#include "launcher/placement.h"
 #include "launcher/prepare.h"
+#include "launcher/run_config.h"
 #include "launcher/stop_signal.h"
 #include "launcher/trainer.h"
 #include "parallel/agreement.h"
@@ -19,7 +21,6 @@
 #include "parallel/mpi_communicator.h"
 #include "runtime/checkpoint/digest.h"
 #include "runtime/checkpoint/file.h"
-#include "runtime/data/tokenizer.h"
 
 namespace cairn {
 namespace {
@@ -36,6 +37,7 @@ struct TrainRequest {
   std::function<LoadedConfig()> load;
 };
 
+// The cores that this process may run on.
 int UsableCores() {
   cpu_set_t cores;
   CPU_ZERO(&cores);
@@ -43,28 +45,10 @@ int UsableCores() {
   return CPU_COUNT(&cores);
 }
 
-// Ranks of one host share its cores, unless the user decided otherwise.
-void ShareCores(int local_size) {
+// A thread for each core, unless the user decided otherwise.
+void UseCores(double cores) {
   if (std::getenv("OMP_NUM_THREADS") == nullptr) {
-    omp_set_num_threads(std::max(1, UsableCores() / local_size));
-  }
-}
-
-// The vocabulary is the tokenizer's where the config does not give it.
-void ResolveVocabulary(LoadedConfig& loaded) {
-  TrainConfig& config = loaded.config;
-  if (!config.data().has_tokenizer()) {
-    if (config.model().has_vocab_size()) return;
-    Throw(ErrorKind::kConfig, loaded.locations.Where("model.vocab_size"),
-          "is not set, and there is no data.tokenizer to take it from; set one of the two");
-  }
-  const int64_t tokens = LoadTokenizer(config.data().tokenizer())->vocab_size();
-  if (!config.model().has_vocab_size()) {
-    config.mutable_model()->set_vocab_size(tokens);
-  } else if (config.model().vocab_size() < tokens) {
-    Throw(ErrorKind::kConfig, loaded.locations.Where("model.vocab_size"),
-          "{} is less than the {} tokens of {}; leave vocab_size unset to take those",
-          config.model().vocab_size(), tokens, config.data().tokenizer());
+    omp_set_num_threads(std::max(1, static_cast<int>(cores + 1e-6)));
   }
 }
 
@@ -102,10 +86,7 @@ int TrainOnWorld(Communicator& world, int local_rank, StopSignal& stop, const Pr
   LoadedConfig loaded;
   RunTogether(world, [&] {
     loaded = request.load();
-    ValidateConfig(loaded, world.size());
-    RequireRunInputs(loaded);
-    ResolveVocabulary(loaded);
-    ValidateConfig(loaded, world.size());
+    ResolveRunConfig(loaded, world.size());
   });
   CheckSameEverywhere(world, program, loaded.config);
   std::unique_ptr<Device> device;
@@ -116,15 +97,24 @@ int TrainOnWorld(Communicator& world, int local_rank, StopSignal& stop, const Pr
 }
 
 int TrainUnderMpi(const Program& program, const TrainRequest& request) {
+  try {
+    CheckLauncher();
+  } catch (const Error& error) {
+    if (IsFirstTask()) ReportError(error);
+    return error.exit_status();
+  }
   // Before MPI starts threads of its own, which would take the signals with their default effect.
   StopSignal stop;
   MpiSession session(program.argc, program.argv);
   // An error of one rank alone leaves the others waiting: the job is ended for all.
   try {
     CheckLaunchedWorld(session.size());
-    ShareCores(session.local_size());
+    UseCores(session.cores());
     const std::unique_ptr<Communicator> world = session.World();
     try {
+      const std::vector<RankPlace> places =
+          GatherPlaces(*world, session.local_rank(), omp_get_max_threads());
+      if (world->rank() == 0) fmt::print(stderr, "{}\n", FormatPlaces(places));
       return TrainOnWorld(*world, session.local_rank(), stop, program, request);
     } catch (const CollectiveError& error) {
       if (world->rank() == 0) ReportError(error);
@@ -158,11 +148,11 @@ int Train(const TrainArguments& arguments, const std::vector<std::string>& overr
                       program.sources);
   };
   if (arguments.dry_run) {
-    ShareCores(1);
+    UseCores(UsableCores());
     return DryRun(request.load(), arguments.world_size);
   }
   if (LaunchedByMpi()) return TrainUnderMpi(program, request);
-  ShareCores(1);
+  UseCores(UsableCores());
   StopSignal stop;
   const std::unique_ptr<Communicator> world = NewSingleCommunicator();
   return TrainOnWorld(*world, 0, stop, program, request);
