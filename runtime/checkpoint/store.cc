@@ -175,6 +175,11 @@ void QuarantineCheckpoint(const std::string& directory) {
   SyncDirectory(directory);
 }
 
+void ReleaseCheckpoint(const std::string& directory) {
+  RenameFile(JoinPath(directory, kDamagedFile), JoinPath(directory, kCommitFile));
+  SyncDirectory(directory);
+}
+
 std::vector<std::string> ApplyRetention(const std::string& run_dir, int64_t keep,
                                         int64_t protect_iteration) {
   std::vector<std::string> removed;

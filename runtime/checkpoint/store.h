@@ -41,6 +41,9 @@ void RemoveCheckpoint(const std::string& directory);
 /// never resumed from and never counted; a later save of the same iteration replaces it.
 void QuarantineCheckpoint(const std::string& directory);
 
+/// The inverse, where what looked like damage turned out not to be.
+void ReleaseCheckpoint(const std::string& directory);
+
 /// Keeps the newest `keep` committed checkpoints (all if `keep` < 1) and that of
 /// `protect_iteration` (the one resumed from; negative: none). Removes older ones, and what
 /// attempts before the newest committed iteration left; quarantined ones stay. Returns the folders
