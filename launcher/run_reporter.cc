@@ -129,9 +129,19 @@ void RunReporter::Evaluated(const EvalMetrics& metrics) {
                    metrics.lm_loss_validation));
 }
 
-void RunReporter::Saved(const std::string& path) {
-  summary_.last_checkpoint = path;
-  Note("saved " + path);
+void RunReporter::Saved(const CheckpointSaver::Outcome& outcome) {
+  if (outcome.error) {
+    return Note(fmt::format("checkpoint of iteration {} not saved, training goes on: {}",
+                            outcome.iteration, outcome.error->what()));
+  }
+  summary_.last_checkpoint = outcome.directory;
+  summary_.saves += 1;
+  summary_.saved_bytes += static_cast<int64_t>(outcome.bytes);
+  summary_.saving_seconds += outcome.seconds;
+  Note("saved " + outcome.directory);
+  if (!outcome.retention_problem.empty()) {
+    Note(fmt::format("older checkpoints not removed: {}", outcome.retention_problem));
+  }
 }
 
 void RunReporter::Note(std::string_view line) {
@@ -139,12 +149,20 @@ void RunReporter::Note(std::string_view line) {
 }
 
 void RunReporter::Summarize(TrainEngine& engine, const std::string& program) {
-  const std::vector<MemoryStats> ranks = GatherValues(*world_, device_->allocator().stats());
+  struct Measured {
+    MemoryStats memory;
+    double save_wait_seconds;
+  };
+  const std::vector<Measured> ranks =
+      GatherValues(*world_, Measured{device_->allocator().stats(), save_wait_seconds_});
   if (!first()) return;
   for (int i = 0; i < kNumMemoryCategories; ++i) {
     int64_t peak = 0;
-    for (const MemoryStats& stats : ranks) peak = std::max(peak, stats.peak[i]);
+    for (const Measured& rank : ranks) peak = std::max(peak, rank.memory.peak[i]);
     summary_.peak_memory.emplace_back(MemoryCategoryName(static_cast<MemoryCategory>(i)), peak);
+  }
+  for (const Measured& rank : ranks) {
+    summary_.save_wait_seconds = std::max(summary_.save_wait_seconds, rank.save_wait_seconds);
   }
   summary_.elapsed_seconds = since_start_.ElapsedSeconds();
   summary_.last_iteration = engine.iteration();

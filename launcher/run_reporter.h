@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "launcher/train_engine.h"
+#include "parallel/checkpoint_saver.h"
 #include "runtime/telemetry/metrics_log.h"
 #include "runtime/telemetry/progress_reporter.h"
 #include "runtime/telemetry/run_summary.h"
@@ -24,7 +25,10 @@ class RunReporter {
   /// that were skipped; only these go to the files.
   void EndStep(TrainEngine& engine, const TrainEngine::StepOutcome& outcome);
   void Evaluated(const EvalMetrics& metrics);
-  void Saved(const std::string& path);
+  /// How a save ended.
+  void Saved(const CheckpointSaver::Outcome& outcome);
+  /// The training stood still for so long to have a checkpoint saved.
+  void WaitedForSave(double seconds) { save_wait_seconds_ += seconds; }
   /// A line of its own on the progress display.
   void Note(std::string_view line);
   /// Collective: the summary at the end of the run.
@@ -45,6 +49,7 @@ class RunReporter {
   Stopwatch since_start_;
   Stopwatch step_watch_;
   int64_t comm_wait_before_ns_ = 0;
+  double save_wait_seconds_ = 0;
   bool writing_failed_ = false;  ///< the last write to the files; said once
 };
 

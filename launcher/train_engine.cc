@@ -106,11 +106,13 @@ std::vector<Microbatch> TrainEngine::ReadMicrobatches(const SampleReader& read,
   return microbatches;
 }
 
-double TrainEngine::ReduceLoss(const std::vector<Tensor>& losses, bool* stop) {
+double TrainEngine::ReduceLoss(const std::vector<Tensor>& losses, StepStatus& status) {
   const bool exact = config_.train().deterministic();
   const int64_t width = exact ? ExactScalar::kBins : 1;
-  // One number more than the sum: how many ranks want to stop.
-  const Tensor sums = Tensor::Zeros({width + 1}, DType::kFloat64, *device_);
+  // After the sum: how many ranks want to stop, how many have finished their save, and each rank's
+  // busy time.
+  const Communicator& world = mesh_->world();
+  const Tensor sums = Tensor::Zeros({width + 2 + world.size()}, DType::kFloat64, *device_);
   if (mesh_->coordinate().tp == 0) {  // every tp rank has the same losses
     for (const Tensor& loss : losses) {
       if (exact) {
@@ -120,20 +122,24 @@ double TrainEngine::ReduceLoss(const std::vector<Tensor>& losses, bool* stop) {
       }
     }
   }
-  if (*stop) Fill(sums.Narrow(0, width, 1), 1.0);
+  if (status.stop_requested) Fill(sums.Narrow(0, width, 1), 1.0);
+  if (status.save_finished) Fill(sums.Narrow(0, width + 1, 1), 1.0);
+  Fill(sums.Narrow(0, width + 2 + world.rank(), 1), status.busy_seconds[0]);
   if (mesh_->world().size() > 1) {
     mesh_->world().AllReduce(sums, ReduceOp::kSum, device_->compute_stream());
   }
   if (sums.on_meta()) return 0;
   const std::vector<double> host = sums.ToHost<double>();
-  *stop = host[width] > 0;
+  status.stop_requested = host[width] > 0;
+  status.save_finished = host[width + 1] == world.size();
+  status.busy_seconds.assign(host.begin() + width + 2, host.end());
   double sum = 0;
   for (int64_t i = width - 1; i >= 0; --i) sum += host[i];
   return sum /
          static_cast<double>(config_.train().global_batch_size() * config_.model().seq_length());
 }
 
-TrainEngine::StepOutcome TrainEngine::Step(const SampleReader& read, bool stop_requested) {
+TrainEngine::StepOutcome TrainEngine::Step(const SampleReader& read, const StepStatus& status) {
   StepOutcome outcome;
   outcome.loss_scale = loss_scaler_.scale();
   outcome.learning_rate = lr_schedule_.At(iteration_ + 1);
@@ -149,8 +155,8 @@ TrainEngine::StepOutcome TrainEngine::Step(const SampleReader& read, bool stop_r
   loss_scaler_.Update(result.skipped);
   outcome.grad_norm = result.grad_norm;
   outcome.skipped = result.skipped;
-  outcome.stop_requested = stop_requested;
-  outcome.lm_loss = ReduceLoss(losses, &outcome.stop_requested);
+  outcome.status = status;
+  outcome.lm_loss = ReduceLoss(losses, outcome.status);
   skipped_ += result.skipped ? 1 : 0;
   ++iteration_;
   consumed_samples_ += config_.train().global_batch_size();
@@ -165,8 +171,8 @@ double TrainEngine::Evaluate(const SampleReader& read, int64_t num_batches) {
         ReadMicrobatches(read, batch * config_.train().global_batch_size());
     const int count = static_cast<int>(microbatches.size());
     model_stage_->Begin(std::move(microbatches), 0, 0, false, 0);
-    bool stop = false;
-    sum += ReduceLoss(executor_->RunForwardOnly(count), &stop);
+    StepStatus unused;
+    sum += ReduceLoss(executor_->RunForwardOnly(count), unused);
   }
   return sum / static_cast<double>(num_batches);
 }

@@ -11,6 +11,7 @@
 #include "model/stage.h"
 #include "parallel/executor.h"
 #include "parallel/grad_reducer.h"
+#include "parallel/replica_check.h"
 #include "runtime/checkpoint/checkpoint_reader.h"
 #include "runtime/telemetry/stopwatch.h"
 
@@ -18,6 +19,13 @@ namespace cairn {
 
 /// Fills `tokens` (seq_length + 1 of them) with sample `index` of the run.
 using SampleReader = std::function<void(int64_t index, std::span<int32_t> tokens)>;
+
+/// What a rank tells the others with the loss of a step, and what all of them said.
+struct StepStatus {
+  bool stop_requested = false;  ///< by this rank; by any
+  bool save_finished = false;   ///< this rank's part of the oldest pending save; all parts
+  std::vector<double> busy_seconds = {0};  ///< of this rank in the step before; of each rank
+};
 
 /// One rank's part of a training run, from the weights to the optimizer: everything that a step
 /// needs but the choice of data. Members are built in order and die in reverse.
@@ -29,7 +37,7 @@ class TrainEngine {
     double learning_rate = 0;
     double loss_scale = 1;
     bool skipped = false;
-    bool stop_requested = false;  ///< by any rank; see Step
+    StepStatus status;  ///< of all ranks
   };
 
   /// `config` is validated for the mesh's world and has its vocab_size. Communicates nothing.
@@ -42,9 +50,11 @@ class TrainEngine {
   /// After Load or Initialize, when all ranks have succeeded: makes the weights usable. Collective.
   void Publish() { optimizer_->PublishWeights(); }
 
-  /// One optimizer step on the next global batch. `stop_requested`: this rank was asked to stop;
-  /// all ranks learn of it together.
-  StepOutcome Step(const SampleReader& read, bool stop_requested = false);
+  /// One optimizer step on the next global batch. `status` is this rank's; all ranks learn of all
+  /// ranks' together.
+  StepOutcome Step(const SampleReader& read, const StepStatus& status = {});
+  /// See CheckReplicas. Collective.
+  void CheckReplicatedWeights() const { CheckReplicas(*mesh_, *buffers_); }
   /// Mean loss over `num_batches` global batches of another data split.
   double Evaluate(const SampleReader& read, int64_t num_batches);
 
@@ -62,8 +72,9 @@ class TrainEngine {
 
  private:
   std::vector<Microbatch> ReadMicrobatches(const SampleReader& read, int64_t first_sample);
-  /// Mean over the global batch of the last stage's losses; `stop` is or-ed over the ranks.
-  double ReduceLoss(const std::vector<Tensor>& losses, bool* stop);
+  /// Mean over the global batch of the last stage's losses. `status` goes from this rank's to all
+  /// ranks'.
+  double ReduceLoss(const std::vector<Tensor>& losses, StepStatus& status);
 
   TrainConfig config_;
   const Mesh* mesh_;

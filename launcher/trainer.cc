@@ -5,7 +5,7 @@
 
 #include "launcher/checkpoint_fit.h"
 #include "parallel/agreement.h"
-#include "parallel/checkpoint.h"
+#include "parallel/shared_storage.h"
 #include "runtime/checkpoint/commit.h"
 #include "runtime/checkpoint/file.h"
 #include "runtime/checkpoint/store.h"
@@ -18,15 +18,24 @@ Trainer::Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, S
   // Whatever the inputs have wrong is found before the model takes memory.
   OpenData();
   const std::string checkpoint = RunOnFirst(mesh.world(), [&] { return ChooseCheckpoint(); });
+  CheckSharedStorage(mesh.world(), config_.run_dir());
   RunTogether(mesh.world(), [&] { BuildEngine(checkpoint, device); });
   engine_->Publish();
   if (mesh.world().rank() == 0) Announce(checkpoint);
   RunOnFirst(mesh.world(), [&] {
-    MakeDirectories(config_.run_dir());
     WriteFileAtomically(JoinPath(config_.run_dir(), "config.textproto"), ConfigText(config_));
     return std::string();
   });
   reporter_ = std::make_unique<RunReporter>(config_, mesh.world(), device, engine_->iteration());
+  health_ = std::make_unique<HealthMonitor>(
+      mesh, HealthMonitor::Options{config_.run_dir(), config_.train().hang_timeout_seconds()});
+  const TrainConfig::Checkpoint& checkpoints = config_.checkpoint();
+  saver_ = std::make_unique<CheckpointSaver>(
+      mesh.world(),
+      CheckpointSaver::Options{
+          .run_dir = config_.run_dir(),
+          .retention = {checkpoints.keep(), checkpoints.save_retain_interval(), resumed_iteration_},
+          .async = checkpoints.async()});
 }
 
 void Trainer::OpenData() {
@@ -101,19 +110,37 @@ ExitStatus Trainer::Run() {
   };
   bool leave = false;
   while (!leave && engine_->iteration() < config_.train().train_iters()) {
-    reporter_->BeginStep();
-    const TrainEngine::StepOutcome outcome =
-        engine_->Step(next_sample, stop_->Requested() || OutOfTime());
-    reporter_->EndStep(*engine_, outcome);
+    const TrainEngine::StepOutcome outcome = Step(next_sample);
+    if (outcome.status.save_finished) CollectSave();
+    if (Due(config_.train().check_weight_hash_across_dp_replicas_interval())) {
+      engine_->CheckReplicatedWeights();
+    }
     if (Due(config_.train().eval_interval())) EvaluateAndReport();
-    leave = outcome.stop_requested || Due(config_.train().exit_interval());
-    if (outcome.stop_requested) reporter_->Note("asked to stop: saving after this iteration");
-    if (Due(config_.checkpoint().save_interval()) && !leave) Save(false);
+    const bool stop = outcome.status.stop_requested;
+    leave = stop || Due(config_.train().exit_interval());
+    if (stop) reporter_->Note("asked to stop: saving after this iteration");
+    if (Due(config_.checkpoint().save_interval()) && !leave) Save();
   }
   const bool done = engine_->iteration() >= config_.train().train_iters();
-  if (!done || config_.checkpoint().save_at_end()) Save(true);
+  while (saver_->pending() > 0) CollectSave();
+  if (!done || config_.checkpoint().save_at_end()) SaveAtEnd();
   reporter_->Summarize(*engine_, program_);
   return done ? kExitOk : kExitInterrupted;
+}
+
+TrainEngine::StepOutcome Trainer::Step(const SampleReader& next_sample) {
+  reporter_->BeginStep();
+  health_->BeginStep(engine_->iteration() + 1);
+  TrainEngine::StepOutcome outcome =
+      engine_->Step(next_sample, {.stop_requested = stop_->Requested() || OutOfTime(),
+                                  .save_finished = saver_->finished(),
+                                  .busy_seconds = {health_->busy_seconds()}});
+  health_->EndStep();
+  reporter_->EndStep(*engine_, outcome);
+  if (const auto straggler = health_->FindStraggler(outcome.status.busy_seconds)) {
+    reporter_->Note(*straggler);
+  }
+  return outcome;
 }
 
 void Trainer::EvaluateAndReport() {
@@ -124,27 +151,26 @@ void Trainer::EvaluateAndReport() {
       {engine_->iteration(), engine_->Evaluate(sample, config_.train().eval_iters())});
 }
 
-void Trainer::Save(bool last_chance) {
+void Trainer::Save() {
+  const Stopwatch watch;
+  if (!saver_->room()) CollectSave();
+  saver_->Save(engine_->Describe(), engine_->State());
+  if (!config_.checkpoint().async()) CollectSave();
+  reporter_->WaitedForSave(watch.ElapsedSeconds());
+}
+
+void Trainer::SaveAtEnd() {
   if (saved_iteration_ == engine_->iteration()) return;
-  try {
-    const std::string path =
-        SaveCheckpoint(mesh_->world(), config_.run_dir(), engine_->Describe(), engine_->State());
-    saved_iteration_ = engine_->iteration();
-    reporter_->Saved(path);
-  } catch (const CollectiveError& error) {
-    if (last_chance) throw;
-    reporter_->Note(fmt::format("checkpoint of iteration {} not saved, training goes on: {}",
-                                engine_->iteration(), error.what()));
-    return;
-  }
-  try {
-    RunOnFirst(mesh_->world(), [&] {
-      ApplyRetention(config_.run_dir(), config_.checkpoint().keep(), resumed_iteration_);
-      return std::string();
-    });
-  } catch (const CollectiveError& error) {
-    reporter_->Note(fmt::format("older checkpoints not removed: {}", error.what()));
-  }
+  saver_->Save(engine_->Describe(), engine_->State());
+  const CheckpointSaver::Outcome outcome = CollectSave();
+  if (outcome.error) throw *outcome.error;
+}
+
+CheckpointSaver::Outcome Trainer::CollectSave() {
+  CheckpointSaver::Outcome outcome = saver_->Collect();
+  if (!outcome.error) saved_iteration_ = outcome.iteration;
+  reporter_->Saved(outcome);
+  return outcome;
 }
 
 bool Trainer::OutOfTime() const {

@@ -4,9 +4,11 @@
 #include <optional>
 #include <string>
 
+#include "launcher/health_monitor.h"
 #include "launcher/run_reporter.h"
 #include "launcher/stop_signal.h"
 #include "launcher/train_engine.h"
+#include "parallel/checkpoint_saver.h"
 #include "runtime/base/error.h"
 #include "runtime/data/gpt_dataset.h"
 
@@ -34,8 +36,14 @@ class Trainer {
   /// Says on standard error what starts.
   void Announce(const std::string& checkpoint) const;
   void EvaluateAndReport();
-  /// Saves; a failure is reported and training goes on, unless this is the last chance.
-  void Save(bool last_chance);
+  /// One step of the engine, watched, and reported.
+  TrainEngine::StepOutcome Step(const SampleReader& next_sample);
+  /// Begins a save. How it ends is reported when all ranks know; training goes on after a failure.
+  void Save();
+  /// Saves and waits, unless this iteration is saved already. A failure is an error.
+  void SaveAtEnd();
+  /// Waits for the oldest pending save and reports it; how it ended.
+  CheckpointSaver::Outcome CollectSave();
   bool Due(int64_t interval) const { return interval > 0 && engine_->iteration() % interval == 0; }
   bool OutOfTime() const;
 
@@ -49,8 +57,10 @@ class Trainer {
   std::unique_ptr<GptDataset> train_data_;
   std::unique_ptr<GptDataset> valid_data_;
   std::unique_ptr<RunReporter> reporter_;
+  std::unique_ptr<HealthMonitor> health_;
+  std::unique_ptr<CheckpointSaver> saver_;
   int64_t resumed_iteration_ = -1;
-  int64_t saved_iteration_ = -1;
+  int64_t saved_iteration_ = -1;  ///< of the newest checkpoint that is committed
 };
 
 }  // namespace cairn

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "parallel/agreement.h"
-#include "runtime/checkpoint/shard_writer.h"
 #include "runtime/checkpoint/store.h"
 #include "runtime/checkpoint/verify.h"
 #include "runtime/tensor/elementwise.h"
@@ -15,61 +14,105 @@ std::vector<int64_t> ToVector(const Shape& shape) {
   return {shape.extents().begin(), shape.extents().end()};
 }
 
-ShardResult WriteShard(const std::string& directory, int rank,
-                       const std::vector<StatePiece>& pieces) {
+ShardResult WriteShard(const std::string& directory, int rank, std::vector<ChunkSource> chunks,
+                       const std::stop_token& stop) {
   ShardWriter writer(directory, ShardFileName(rank));
-  std::vector<std::vector<float>> copies(pieces.size());
-  for (size_t p = 0; p < pieces.size(); ++p) {
-    const StatePiece& piece = pieces[p];
+  for (ChunkSource& chunk : chunks) writer.Add(std::move(chunk));
+  return writer.Write(stop);
+}
+
+}  // namespace
+
+bool OnHost(const std::vector<StatePiece>& pieces) {
+  return std::ranges::none_of(pieces, [](const StatePiece& piece) {
+    return piece.writes && piece.data.device().kind() != DeviceKind::kCpu;
+  });
+}
+
+std::vector<StatePiece> CopyToHost(const std::vector<StatePiece>& pieces, Device& host,
+                                   Tensor& memory) {
+  int64_t elements = 0;
+  for (const StatePiece& piece : pieces) elements += piece.writes ? piece.data.numel() : 0;
+  if (!memory.defined() || memory.numel() < elements) {
+    memory = Tensor();  // before the new one is taken
+    memory = Tensor::Empty({elements}, DType::kFloat32, host, MemoryCategory::kOptimizer);
+  }
+  std::vector<StatePiece> copies;
+  int64_t begin = 0;
+  for (const StatePiece& piece : pieces) {
     if (!piece.writes) continue;
-    const bool on_host = piece.data.device().kind() == DeviceKind::kCpu;
-    if (!on_host) copies[p] = piece.data.ToHost<float>();
-    const float* elements = on_host ? piece.data.data<float>() : copies[p].data();
+    StatePiece& copy = copies.emplace_back(piece);
+    copy.data = memory.Narrow(0, begin, piece.data.numel());
+    begin += piece.data.numel();
+    Device& device = piece.data.device();
+    device.Copy(copy.data.raw(), piece.data.raw(), piece.data.bytes(), device.compute_stream());
+  }
+  if (!copies.empty()) pieces.front().data.device().compute_stream().Synchronize();
+  return copies;
+}
+
+std::vector<ChunkSource> ChunksOf(const std::vector<StatePiece>& pieces) {
+  std::vector<ChunkSource> chunks;
+  for (const StatePiece& piece : pieces) {
+    if (!piece.writes) continue;
     const ShardSpec& shard = piece.parameter->shard;
     std::vector<int64_t> starts;
     const std::vector<Rectangle> rectangles =
         shard.FlatRange(piece.begin, piece.begin + piece.data.numel(), &starts);
     for (size_t r = 0; r < rectangles.size(); ++r) {
-      const std::span<const float> run(elements + (starts[r] - piece.begin),
+      const std::span<const float> run(piece.data.data<float>() + (starts[r] - piece.begin),
                                        static_cast<size_t>(rectangles[r].numel()));
-      writer.Add({piece.parameter->name, piece.kind, "F32", ToVector(shard.global_shape),
-                  ToVector(rectangles[r].offset), ToVector(rectangles[r].extent),
-                  std::as_bytes(run)});
+      chunks.push_back({piece.parameter->name, piece.kind, "F32", ToVector(shard.global_shape),
+                        ToVector(rectangles[r].offset), ToVector(rectangles[r].extent),
+                        std::as_bytes(run)});
     }
   }
-  return writer.Write();
+  return chunks;
 }
 
-}  // namespace
-
-std::string SaveCheckpoint(Communicator& world, const std::string& run_dir,
-                           const Manifest& description, const std::vector<StatePiece>& pieces) {
-  std::string directory =
-      RunOnFirst(world, [&] { return BeginCheckpoint(run_dir, description.iteration); });
+SavedCheckpoint SaveChunks(Communicator& group, const std::string& run_dir,
+                           const Manifest& description,
+                           const std::function<std::vector<ChunkSource>()>& chunks,
+                           const std::stop_token& stop) {
+  SavedCheckpoint saved;
+  const std::string& directory = saved.directory =
+      RunOnFirst(group, [&] { return BeginCheckpoint(run_dir, description.iteration); });
   try {
     ShardResult own;
-    RunTogether(world, [&] { own = WriteShard(directory, world.rank(), pieces); });
+    RunTogether(group, [&] { own = WriteShard(directory, group.rank(), chunks(), stop); });
     std::vector<ShardResult> shards;
-    for (const std::string& bytes : world.AllGatherBytes(SerializeShardResult(own))) {
+    for (const std::string& bytes : group.AllGatherBytes(SerializeShardResult(own))) {
       shards.push_back(ParseShardResult(bytes));
+      saved.bytes += shards.back().file.size;
     }
-    // Another rank's eyes: what it reads has left this rank's memory at least.
-    RunTogether(world, [&] {
-      const ShardResult& neighbour = shards[(world.rank() + 1) % world.size()];
-      const std::vector<Damage> damages = VerifyShardFile(directory, neighbour);
+    // Another rank's eyes: what it reads has left this rank's memory at least. Half the group away
+    // it is another host's, where there are several.
+    RunTogether(group, [&] {
+      const ShardResult& other = shards[(group.rank() + (group.size() + 1) / 2) % group.size()];
+      const std::vector<Damage> damages = VerifyShardFile(directory, other, stop);
       if (!damages.empty()) throw Error(ErrorKind::kCheckpoint, directory, Describe(damages[0]));
     });
-    RunOnFirst(world, [&] {
+    RunOnFirst(group, [&] {
       Manifest manifest = description;
       MergeShards(std::move(shards), manifest);
       CommitCheckpoint(directory, manifest);
       return std::string();
     });
   } catch (const CollectiveError&) {
-    if (world.rank() == 0) AbortCheckpoint(directory);
+    if (group.rank() == 0) AbortCheckpoint(directory);
     throw;
   }
-  return directory;
+  return saved;
+}
+
+std::string SaveCheckpoint(Communicator& world, const std::string& run_dir,
+                           const Manifest& description, const std::vector<StatePiece>& pieces) {
+  const std::unique_ptr<Device> host = NewCpuDevice();
+  Tensor memory;
+  const auto chunks = [&] {
+    return ChunksOf(OnHost(pieces) ? pieces : CopyToHost(pieces, *host, memory));
+  };
+  return SaveChunks(world, run_dir, description, chunks).directory;
 }
 
 void LoadPieces(CheckpointReader& reader, const std::vector<StatePiece>& pieces) {

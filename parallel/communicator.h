@@ -62,6 +62,15 @@ class Communicator {
   /// color joins no group and gets nullptr.
   virtual std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) = 0;
 
+  /// The same ranks once more, for AllGatherBytes on a thread that works behind the others: it
+  /// sleeps where it waits instead of keeping a core busy. Collective.
+  virtual std::unique_ptr<Communicator> Background(const std::string& name) = 0;
+
+  /// Takes this rank out of a group of Background(), from any thread: its calls, under way or
+  /// later, throw Error(kCommunication), and so do those of its peers where the backend can tell
+  /// them.
+  virtual void Leave() = 0;
+
   /// Ends the communication of all ranks, from any thread: those that wait get an Error
   /// (kCommunication) with `reason`, or (MPI) the job is ended.
   virtual void Abort(const std::string& reason) = 0;

@@ -42,7 +42,11 @@ class SingleCommunicator : public Communicator {
   std::unique_ptr<Communicator> Split(int color, int, const std::string& name) override {
     return color < 0 ? nullptr : NewSingleCommunicator(name);
   }
-  void Abort(const std::string&) override {}  // nobody waits
+  std::unique_ptr<Communicator> Background(const std::string& name) override {
+    return NewSingleCommunicator(name);
+  }
+  void Leave() override {}                    // nobody waits
+  void Abort(const std::string&) override {}  // likewise
 
  private:
   static void Copy(const char* verb, const Tensor& output, const Tensor& input, Stream& stream) {
@@ -81,6 +85,10 @@ class LocalCommunicator : public HostCommunicator {
   }
 
   std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override;
+  std::unique_ptr<Communicator> Background(const std::string& name) override {
+    return Split(0, rank(), name);
+  }
+  void Leave() override { group_->Leave(rank()); }
 
   void Abort(const std::string& reason) override {
     group_->world()->Abort(fmt::format("rank {} ended the communication: {}", world_rank_, reason));

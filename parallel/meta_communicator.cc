@@ -42,6 +42,10 @@ class MetaCommunicator : public Communicator {
     Throw(ErrorKind::kInternal, fmt::format("meta Split of {} into {}", this->name(), name),
           "an imagined rank cannot ask the others for their colors; use NewMetaGroup");
   }
+  std::unique_ptr<Communicator> Background(const std::string& name) override {
+    return std::make_unique<MetaCommunicator>(rank(), size(), name, log_);
+  }
+  void Leave() override {}  // nobody waits
   void Abort(const std::string& reason) override {
     Throw(ErrorKind::kCommunication, fmt::format("meta {}", name()), "aborted: {}", reason);
   }

@@ -4,12 +4,15 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <exception>
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <thread>
 
 #include "parallel/host_communicator.h"
 #include "parallel/mpi_call.h"
@@ -29,6 +32,10 @@ constexpr size_t kSmallBytes = size_t{128} << 10;
 // Two kinds of point-to-point messages share a communicator.
 constexpr int kMessageTag = 0;
 constexpr int kPieceTag = 1;
+
+// How long a background group sleeps between two looks at what it waits for: at first, and at most.
+constexpr auto kFirstPause = std::chrono::microseconds(50);
+constexpr auto kLongestPause = std::chrono::microseconds(5000);
 
 // Messages that peers may not have received yet; keeps their tensors.
 class PendingSends {
@@ -66,10 +73,21 @@ class PendingSends {
   std::vector<Tensor> tensors_;
 };
 
+// The operands of an AllGatherBytes.
+struct BytesExchange {
+  std::string own;
+  int64_t own_size;
+  std::vector<int64_t> sizes;
+  std::vector<int> lengths;
+  std::vector<int> begins;
+  std::string joined;
+};
+
 class MpiCommunicator : public HostCommunicator {
  public:
   static std::unique_ptr<Communicator> New(MpiGroup group, const std::string& name,
-                                           std::shared_ptr<FlightRecorder> recorder) {
+                                           std::shared_ptr<FlightRecorder> recorder,
+                                           bool background = false) {
     int rank = 0;
     int size = 0;
     CheckMpi(MPI_Comm_set_errhandler(group.get(), MPI_ERRORS_RETURN), "Split", name);
@@ -80,7 +98,7 @@ class MpiCommunicator : public HostCommunicator {
     CheckMpi(MPI_Allgather(&world_rank, 1, MPI_INT, world_ranks.data(), 1, MPI_INT, group.get()),
              "Split", name);
     return std::unique_ptr<Communicator>(new MpiCommunicator(
-        rank, name, std::move(recorder), std::move(world_ranks), std::move(group)));
+        rank, name, std::move(recorder), std::move(world_ranks), std::move(group), background));
   }
 
   ~MpiCommunicator() override {
@@ -94,6 +112,8 @@ class MpiCommunicator : public HostCommunicator {
   }
 
   std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override;
+  std::unique_ptr<Communicator> Background(const std::string& name) override;
+  void Leave() override { left_ = true; }
 
   void Abort(const std::string& reason) override {
     // Formatted first and written with one call: lines of several ranks do not mix.
@@ -115,10 +135,11 @@ class MpiCommunicator : public HostCommunicator {
 
  private:
   MpiCommunicator(int rank, std::string name, std::shared_ptr<FlightRecorder> recorder,
-                  std::vector<int> world_ranks, MpiGroup group)
+                  std::vector<int> world_ranks, MpiGroup group, bool background)
       : HostCommunicator(rank, static_cast<int>(world_ranks.size()), std::move(name),
                          std::move(recorder), world_ranks),
-        group_(std::move(group)) {}
+        group_(std::move(group)),
+        background_(background) {}
 
   // Runs one blocking MPI call, with its errors and its time.
   template <typename Call>
@@ -127,6 +148,11 @@ class MpiCommunicator : public HostCommunicator {
     CheckMpi(call(), verb, name());
     sends_.Collect(name());
   }
+
+  // Fills `exchange.joined` and where each rank's part of it is.
+  void Gather(BytesExchange& exchange);
+  // Waits for a call that was started.
+  void Complete(MPI_Request request, const char* verb);
 
   // out = the reduction of what every rank holds of piece `rank()`. `piece(r)` is where this rank
   // holds its part of piece r, which is `counts(r)` elements long. `out` may be piece(rank()).
@@ -142,6 +168,8 @@ class MpiCommunicator : public HostCommunicator {
   }
 
   MpiGroup group_;
+  bool background_;
+  std::atomic<bool> left_ = false;
   PendingSends sends_;
   std::vector<std::byte> scratch_;
 };
@@ -282,29 +310,64 @@ void MpiCommunicator::RecvNow(const Tensor& tensor, int peer) {
 }
 
 std::vector<std::string> MpiCommunicator::AllGatherBytesNow(const std::string& bytes) {
-  std::vector<int64_t> sizes(size());
-  const auto mine = static_cast<int64_t>(bytes.size());
-  Blocking("AllGatherBytes", [&] {
-    return MPI_Allgather(&mine, sizeof(mine), MPI_BYTE, sizes.data(), sizeof(mine), MPI_BYTE,
-                         group_.get());
-  });
-  const int64_t total = std::reduce(sizes.begin(), sizes.end());
+  auto exchange = std::make_unique<BytesExchange>();
+  exchange->own = bytes;
+  try {
+    Gather(*exchange);
+  } catch (const Error&) {
+    // MPI may still write to it, and nobody will hear when it no longer does.
+    (void)exchange.release();
+    throw;
+  }
+  std::vector<std::string> all;
+  all.reserve(size());
+  for (int r = 0; r < size(); ++r) {
+    all.push_back(exchange->joined.substr(exchange->begins[r], exchange->lengths[r]));
+  }
+  return all;
+}
+
+void MpiCommunicator::Gather(BytesExchange& exchange) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  exchange.own_size = static_cast<int64_t>(exchange.own.size());
+  exchange.sizes.resize(size());
+  constexpr int kSizeBytes = sizeof(int64_t);
+  CheckMpi(MPI_Iallgather(&exchange.own_size, kSizeBytes, MPI_BYTE, exchange.sizes.data(),
+                          kSizeBytes, MPI_BYTE, group_.get(), &request),
+           "AllGatherBytes", name());
+  Complete(request, "AllGatherBytes");
+  const int64_t total = std::reduce(exchange.sizes.begin(), exchange.sizes.end());
   if (total > std::numeric_limits<int>::max()) {
     Throw(ErrorKind::kCommunication, fmt::format("mpi AllGatherBytes on {}", name()),
           "{} bytes over all ranks do not fit; 2 GiB do", total);
   }
-  const std::vector<int> lengths(sizes.begin(), sizes.end());
-  std::vector<int> begins(size());
-  std::exclusive_scan(lengths.begin(), lengths.end(), begins.begin(), 0);
-  std::string joined(total, '\0');
-  Blocking("AllGatherBytes", [&] {
-    return MPI_Allgatherv(bytes.data(), lengths[rank()], MPI_BYTE, joined.data(), lengths.data(),
-                          begins.data(), MPI_BYTE, group_.get());
-  });
-  std::vector<std::string> all;
-  all.reserve(size());
-  for (int r = 0; r < size(); ++r) all.push_back(joined.substr(begins[r], lengths[r]));
-  return all;
+  exchange.lengths.assign(exchange.sizes.begin(), exchange.sizes.end());
+  exchange.begins.resize(size());
+  std::exclusive_scan(exchange.lengths.begin(), exchange.lengths.end(), exchange.begins.begin(), 0);
+  exchange.joined.resize(total);
+  CheckMpi(MPI_Iallgatherv(exchange.own.data(), exchange.lengths[rank()], MPI_BYTE,
+                           exchange.joined.data(), exchange.lengths.data(), exchange.begins.data(),
+                           MPI_BYTE, group_.get(), &request),
+           "AllGatherBytes", name());
+  Complete(request, "AllGatherBytes");
+}
+
+void MpiCommunicator::Complete(MPI_Request request, const char* verb) {
+  const FlightRecorder::Wait wait(*recorder());
+  if (background_) {
+    int done = 0;
+    for (auto pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
+      CheckMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), verb, name());
+      if (done != 0) return;
+      if (left_) {
+        Throw(ErrorKind::kCommunication, fmt::format("mpi {} on {}", verb, name()),
+              "rank {} has left the group", rank());
+      }
+      std::this_thread::sleep_for(pause);
+    }
+  }
+  CheckMpi(MPI_Wait(&request, MPI_STATUS_IGNORE), verb, name());
+  sends_.Collect(name());
 }
 
 std::unique_ptr<Communicator> MpiCommunicator::Split(int color, int key, const std::string& name) {
@@ -314,6 +377,12 @@ std::unique_ptr<Communicator> MpiCommunicator::Split(int color, int key, const s
   });
   if (part == MPI_COMM_NULL) return nullptr;
   return New(MpiGroup(part), name, recorder());
+}
+
+std::unique_ptr<Communicator> MpiCommunicator::Background(const std::string& name) {
+  MPI_Comm copy = MPI_COMM_NULL;
+  Blocking("Background", [&] { return MPI_Comm_dup(group_.get(), &copy); });
+  return New(MpiGroup(copy), name, recorder(), /*background=*/true);
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ void ShardWriter::Add(ChunkSource source) {
   sources_.push_back(std::move(source));
 }
 
-ShardResult ShardWriter::Write() {
+ShardResult ShardWriter::Write(const std::stop_token& stop) {
   const std::string path = JoinPath(directory_, file_name_);
   // Larger elements first: then every tensor lies on a multiple of its element size.
   std::ranges::stable_sort(sources_, std::ranges::greater(), [](const ChunkSource& source) {
@@ -82,6 +82,7 @@ ShardResult ShardWriter::Write() {
     file_offset += sources_[i].data.size();
   }
   WriteSafetensorsFile(path, header, entries, [&](size_t i, std::span<const std::byte> block) {
+    if (stop.stop_requested()) Throw(ErrorKind::kInterrupted, path, "the save was given up");
     result.tensors[places[i].first].chunks[places[i].second].crc32c.push_back(Crc32c(block));
     whole.Update(block);
   });

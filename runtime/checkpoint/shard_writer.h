@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,9 @@ class ShardWriter {
   /// An Error of kind kCheckpoint if it does not lie in `shape` or `data` has another size.
   void Add(ChunkSource source);
 
-  /// Writes and makes durable; call once. Files without any chunk are legal.
-  ShardResult Write();
+  /// Writes and makes durable; call once. Files without any chunk are legal. Throws
+  /// Error(kInterrupted) soon after `stop` is requested.
+  ShardResult Write(const std::stop_token& stop = {});
 
  private:
   std::string directory_;

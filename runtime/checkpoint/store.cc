@@ -180,18 +180,21 @@ void ReleaseCheckpoint(const std::string& directory) {
   SyncDirectory(directory);
 }
 
-std::vector<std::string> ApplyRetention(const std::string& run_dir, int64_t keep,
-                                        int64_t protect_iteration) {
+std::vector<std::string> ApplyRetention(const std::string& run_dir, const RetentionPolicy& policy) {
+  const auto outlives_age = [&](int64_t iteration) {
+    return iteration == policy.protect_iteration ||
+           (policy.retain_interval > 0 && iteration % policy.retain_interval == 0);
+  };
   std::vector<std::string> removed;
-  int64_t kept = 0;
+  int64_t newer = 0;  // committed
   for (const Step& step : ListSteps(CheckpointsDirectory(run_dir))) {
     bool remove = false;
     if (HasCommit(step.path)) {
-      remove = keep > 0 && kept >= keep && step.iteration != protect_iteration;
-      ++kept;
+      remove = policy.keep > 0 && newer >= policy.keep && !outlives_age(step.iteration);
+      ++newer;
     } else {
       // Newer than every commit, it may be a save under way.
-      remove = kept > 0 && !Exists(JoinPath(step.path, kDamagedFile));
+      remove = newer > 0 && !Exists(JoinPath(step.path, kDamagedFile));
     }
     if (!remove) continue;
     RemoveCheckpoint(step.path);

@@ -44,12 +44,17 @@ void QuarantineCheckpoint(const std::string& directory);
 /// The inverse, where what looked like damage turned out not to be.
 void ReleaseCheckpoint(const std::string& directory);
 
-/// Keeps the newest `keep` committed checkpoints (all if `keep` < 1) and that of
-/// `protect_iteration` (the one resumed from; negative: none). Removes older ones, and what
-/// attempts before the newest committed iteration left; quarantined ones stay. Returns the folders
-/// that it removed. Call it after a commit: it takes the newest for good.
-std::vector<std::string> ApplyRetention(const std::string& run_dir, int64_t keep,
-                                        int64_t protect_iteration);
+/// Which committed checkpoints stay.
+struct RetentionPolicy {
+  int64_t keep = 0;                ///< so many of the newest; all if < 1
+  int64_t retain_interval = 0;     ///< those of its multiples, too, whatever their age; 0: none
+  int64_t protect_iteration = -1;  ///< the one resumed from, too; negative: none
+};
+
+/// Removes committed checkpoints that `policy` does not keep, and what attempts before the newest
+/// committed iteration left; quarantined ones stay. Returns the folders that it removed. Call it
+/// after a commit: it takes the newest for good.
+std::vector<std::string> ApplyRetention(const std::string& run_dir, const RetentionPolicy& policy);
 
 enum class CheckpointState {
   kCommitted,

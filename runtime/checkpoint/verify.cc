@@ -21,8 +21,8 @@ namespace {
 class ShardVerifier {
  public:
   ShardVerifier(const FileEntry& entry, std::span<const ShardChunk> chunks,
-                std::vector<Damage>& damages)
-      : entry_(entry), chunks_(chunks), damages_(damages) {}
+                std::vector<Damage>& damages, const std::stop_token& stop)
+      : entry_(entry), chunks_(chunks), damages_(damages), stop_(stop) {}
 
   void Run(const std::string& directory, VerifyLevel level, bool from_storage) {
     const size_t before = damages_.size();
@@ -36,6 +36,7 @@ class ShardVerifier {
       if (level == VerifyLevel::kQuick) return;
       CheckData(file, size, before);
     } catch (const Error& error) {
+      if (error.kind() == ErrorKind::kInterrupted) throw;
       Lost(0, error.message());
     }
   }
@@ -90,6 +91,9 @@ class ShardVerifier {
       const uint64_t bytes = ChunkBytes(*c.tensor, *c.chunk);
       if (c.chunk->file_offset + bytes > size) continue;  // named by CheckSize
       for (size_t i = 0; i < c.chunk->crc32c.size(); ++i) {
+        if (stop_.stop_requested()) {
+          Throw(ErrorKind::kInterrupted, file.path(), "the verification was given up");
+        }
         const uint64_t begin = i * kCrcBlockBytes;
         const auto block =
             std::span(buffer).first(std::min<uint64_t>(kCrcBlockBytes, bytes - begin));
@@ -118,6 +122,7 @@ class ShardVerifier {
   const FileEntry& entry_;
   std::span<const ShardChunk> chunks_;
   std::vector<Damage>& damages_;
+  std::stop_token stop_;
 };
 
 }  // namespace
@@ -140,15 +145,16 @@ std::vector<Damage> VerifyCheckpoint(const std::string& directory, VerifyLevel l
   if (!manifest) return damages;
   const auto chunks = ChunksByFile(manifest->tensors, manifest->files.size());
   for (size_t i = 0; i < chunks.size(); ++i) {
-    ShardVerifier(manifest->files[i], chunks[i], damages).Run(directory, level, false);
+    ShardVerifier(manifest->files[i], chunks[i], damages, {}).Run(directory, level, false);
   }
   return damages;
 }
 
-std::vector<Damage> VerifyShardFile(const std::string& directory, const ShardResult& shard) {
+std::vector<Damage> VerifyShardFile(const std::string& directory, const ShardResult& shard,
+                                    const std::stop_token& stop) {
   std::vector<Damage> damages;
   const auto chunks = ChunksByFile(shard.tensors, 1);
-  ShardVerifier(shard.file, chunks[0], damages).Run(directory, VerifyLevel::kFull, true);
+  ShardVerifier(shard.file, chunks[0], damages, stop).Run(directory, VerifyLevel::kFull, true);
   return damages;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,9 @@ std::string Describe(const Damage& damage);
 std::vector<Damage> VerifyCheckpoint(const std::string& directory, VerifyLevel level);
 
 /// Reads back a shard that was just written, from storage where the kernel lets us, and compares
-/// size, header and every digest with what its writer took from memory.
-std::vector<Damage> VerifyShardFile(const std::string& directory, const ShardResult& shard);
+/// size, header and every digest with what its writer took from memory. Throws Error(kInterrupted)
+/// soon after `stop` is requested.
+std::vector<Damage> VerifyShardFile(const std::string& directory, const ShardResult& shard,
+                                    const std::stop_token& stop = {});
 
 }  // namespace cairn

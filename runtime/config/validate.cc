@@ -159,6 +159,7 @@ class JointCheck {
     CheckBatch();
     CheckOptimizer();
     CheckData();
+    CheckCheckpoint();
     CheckSizes();
   }
 
@@ -326,6 +327,24 @@ class JointCheck {
            "split {} has no validation share, which eval_interval {} asks for; one that fits: "
            "969,30,1",
            Quoted(data.split()), train_.eval_interval());
+    }
+  }
+
+  void CheckCheckpoint() const {
+    const TrainConfig::Checkpoint& checkpoint = loaded_.config.checkpoint();
+    const int64_t retain = checkpoint.save_retain_interval();
+    if (retain == 0) return;
+    if (checkpoint.keep() == 0) {
+      Fail({"checkpoint.save_retain_interval", "checkpoint.keep"},
+           "save_retain_interval {} has no use while keep 0 keeps all checkpoints; set keep to at "
+           "least 1, or leave save_retain_interval out",
+           retain);
+    }
+    const int64_t interval = checkpoint.save_interval();
+    if (interval > 0 && retain % interval != 0) {
+      Fail({"checkpoint.save_retain_interval", "checkpoint.save_interval"},
+           "save_retain_interval {} is not a multiple of save_interval {}; sizes that fit: {}",
+           retain, interval, MultiplesNear(interval, retain));
     }
   }
 

@@ -47,6 +47,14 @@ std::string FormatRunSummary(const RunSummary& summary) {
     }
     add("peak memory", memory);
   }
+  if (summary.saves > 0 && summary.saving_seconds > 0 && summary.elapsed_seconds > 0) {
+    const double rate = static_cast<double>(summary.saved_bytes) / summary.saving_seconds;
+    add("saves", fmt::format("{} of {} at {}/s, training waited {:.2f}% of the time",
+                             FormatThousands(summary.saves),
+                             FormatBytes(summary.saved_bytes / summary.saves),
+                             FormatBytes(std::llround(rate)),
+                             100 * summary.save_wait_seconds / summary.elapsed_seconds));
+  }
   if (!summary.last_checkpoint.empty()) add("checkpoint", summary.last_checkpoint);
   if (!summary.resume_command.empty()) add("to go on", summary.resume_command);
   return text;

@@ -21,8 +21,12 @@ struct RunSummary {
   std::optional<double> validation_loss;
   /// (category, peak bytes on the largest rank), in the order to print.
   std::vector<std::pair<std::string, int64_t>> peak_memory;
-  std::string last_checkpoint;  ///< path of the newest committed one
-  std::string resume_command;   ///< what to type to go on from it
+  int64_t saves = 0;  ///< committed checkpoints
+  int64_t saved_bytes = 0;
+  double saving_seconds = 0;     ///< from a first file to a commit, summed over the saves
+  double save_wait_seconds = 0;  ///< for which training stood still, on the slowest rank
+  std::string last_checkpoint;   ///< path of the newest committed one
+  std::string resume_command;    ///< what to type to go on from it
 };
 
 /// Several lines, the last one ended too.

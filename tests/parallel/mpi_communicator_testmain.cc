@@ -8,7 +8,9 @@
 
 #include <cstdio>
 #include <string_view>
+#include <thread>
 
+#include "parallel/checkpoint_saver.h"
 #include "parallel/mesh.h"
 #include "parallel/mpi_communicator.h"
 #include "runtime/base/error.h"
@@ -75,6 +77,20 @@ TEST_F(MpiCommunicatorTest, SplitOrdersByKey) {
   EXPECT_EQ(backwards->recorder(), world_->recorder());
   const std::unique_ptr<Stream> stream = NewInlineStream();
   testing::CheckEveryVerb(*backwards, *stream, DType::kFloat32, 77);
+}
+
+TEST_F(MpiCommunicatorTest, ABackgroundGroupTalksBesideTheWorld) {
+  const std::unique_ptr<Communicator> background = world_->Background("background");
+  EXPECT_EQ(background->size(), world_->size());
+  std::jthread talker([&] {
+    for (int round = 0; round < 20; ++round) {
+      const std::string own(world_->rank() + round, 'x');
+      const std::vector<std::string> all = background->AllGatherBytes(own);
+      for (int r = 0; r < world_->size(); ++r) EXPECT_EQ(all[r], std::string(r + round, 'x'));
+    }
+  });
+  const std::unique_ptr<Stream> stream = NewInlineStream();
+  testing::CheckEveryVerb(*world_, *stream, DType::kFloat32, 2051);
 }
 
 TEST_F(MpiCommunicatorTest, ManyLargeMessagesBeforeAnyIsReceived) {
@@ -163,12 +179,15 @@ int RunTests(int* argc, char** argv) {
   return RUN_ALL_TESTS();
 }
 
-// The last rank throws with a message on its way and groups open; the others wait for it.
+// The last rank throws with a message and a checkpoint on their way and groups open; the others
+// wait for it, and do not save.
 void RunIntoAnError() {
   const std::unique_ptr<Device> device = NewCpuDevice();
   const std::unique_ptr<Communicator> world = session->World();
   const std::unique_ptr<Communicator> part = world->Split(0, world->rank(), "part");
+  CheckpointSaver saver(*world, {.run_dir = "never made"});
   if (world->rank() == world->size() - 1) {
+    saver.Save({}, {});
     part->Send(Tensor::Zeros({1'000'000}, DType::kFloat32, *device), 0, device->compute_stream());
     Throw(ErrorKind::kData, "sample 12", "damaged");
   }

@@ -122,6 +122,23 @@ TEST(NoSpaceTest, FullDisk) {
   EXPECT_EQ(left[0]["iteration"], 2);
 }
 
+TEST(SharedStorageTest, ARankThatSeesAnotherRunDirIsNamedAtTheStart) {
+  const Workspace workspace;
+  const std::string alone = "unshare --map-root-user --mount ";
+  if (workspace.Run(alone + "mount -t tmpfs tmpfs /mnt").status != 0) {
+    GTEST_SKIP() << "no private mounts here";
+  }
+  const Outcome outcome =
+      workspace.Run("mkdir run; mpirun -n 1 cairn train tiny.textproto : -n 1 " + alone +
+                    "sh -ec 'mount -t tmpfs tmpfs run; exec cairn train tiny.textproto'");
+  EXPECT_EQ(outcome.status, 2) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("cairn: config error: run_dir: rank 1 on "));
+  EXPECT_THAT(outcome.err, HasSubstr("does not see in run what rank 0 on "));
+  EXPECT_EQ(CountErrors(outcome.err), 1) << outcome.err;
+  ExpectNoCrash(outcome);
+  EXPECT_TRUE(fs::is_empty(workspace / "run"));
+}
+
 TEST(NoSpaceTest, LinesOfMetrics) {
   const Workspace workspace;
   // The lines on standard error go through a pipe, which has no such limit.

@@ -60,6 +60,10 @@ class FaultyCommunicator : public Communicator {
     if (part == nullptr) return nullptr;
     return std::make_unique<FaultyCommunicator>(std::move(part), faulty_group_, fault_);
   }
+  std::unique_ptr<Communicator> Background(const std::string& name) override {
+    return inner_->Background(name);
+  }
+  void Leave() override { inner_->Leave(); }
   void Abort(const std::string& reason) override { inner_->Abort(reason); }
 
  private:

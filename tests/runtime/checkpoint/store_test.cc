@@ -175,14 +175,28 @@ TEST(StoreTest, RetentionKeepsTheNewestAndTheProtected) {
   for (const int64_t iteration : {100, 200, 300, 400, 500}) {
     WriteSmallCheckpoint(run.path(), iteration);
   }
-  EXPECT_THAT(ApplyRetention(run.path(), 0, -1), IsEmpty());
-  EXPECT_THAT(ApplyRetention(run.path(), 9, -1), IsEmpty());
-  EXPECT_THAT(ApplyRetention(run.path(), 2, 200),
+  EXPECT_THAT(ApplyRetention(run.path(), {}), IsEmpty());
+  EXPECT_THAT(ApplyRetention(run.path(), {.keep = 9}), IsEmpty());
+  EXPECT_THAT(ApplyRetention(run.path(), {.keep = 2, .protect_iteration = 200}),
               ElementsAre(StepDirectory(run.path(), 300), StepDirectory(run.path(), 100)));
   EXPECT_THAT(Iterations(run.path()), ElementsAre(200, 400, 500));
-  EXPECT_THAT(ApplyRetention(run.path(), 1, -1),
+  EXPECT_THAT(ApplyRetention(run.path(), {.keep = 1}),
               ElementsAre(StepDirectory(run.path(), 400), StepDirectory(run.path(), 200)));
   EXPECT_THAT(Iterations(run.path()), ElementsAre(500));
+}
+
+TEST(StoreTest, RetentionKeepsMultiples) {
+  const TemporaryFolder run;
+  for (const int64_t iteration : {0, 50, 100, 150, 200, 250, 300}) {
+    WriteSmallCheckpoint(run.path(), iteration);
+  }
+  EXPECT_THAT(ApplyRetention(run.path(), {.keep = 1, .retain_interval = 100}),
+              ElementsAre(StepDirectory(run.path(), 250), StepDirectory(run.path(), 150),
+                          StepDirectory(run.path(), 50)));
+  EXPECT_THAT(
+      ApplyRetention(run.path(), {.keep = 1, .retain_interval = 200, .protect_iteration = 100}),
+      IsEmpty());
+  EXPECT_THAT(Iterations(run.path()), ElementsAre(0, 100, 200, 300));
 }
 
 TEST(StoreTest, RetentionClearsOldAttemptsOnly) {
@@ -191,7 +205,7 @@ TEST(StoreTest, RetentionClearsOldAttemptsOnly) {
   QuarantineCheckpoint(WriteSmallCheckpoint(run.path(), 150));
   WriteSmallCheckpoint(run.path(), 200);
   LeaveAttempt(run.path(), 300);
-  EXPECT_THAT(ApplyRetention(run.path(), 0, -1), ElementsAre(StepDirectory(run.path(), 100)));
+  EXPECT_THAT(ApplyRetention(run.path(), {}), ElementsAre(StepDirectory(run.path(), 100)));
   EXPECT_THAT(Iterations(run.path()), ElementsAre(150, 200, 300));
 }
 

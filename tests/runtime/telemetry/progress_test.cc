@@ -166,6 +166,10 @@ TEST(RunSummary, TellsTheRun) {
   summary.last_loss = 3.41208;
   summary.validation_loss = 3.5;
   summary.peak_memory = {{"parameters", 300 << 20}, {"gradients", 1288490189}};
+  summary.saves = 4;
+  summary.saved_bytes = int64_t{192} << 20;
+  summary.saving_seconds = 0.25;
+  summary.save_wait_seconds = 0.3;
   summary.last_checkpoint = "runs/q/checkpoints/step-00001200";
   summary.resume_command = "cairn train runs/q/config.textproto train.train_iters=2400";
   EXPECT_EQ(FormatRunSummary(summary),
@@ -174,6 +178,7 @@ TEST(RunSummary, TellsTheRun) {
             "  iterations   1,200 in 2m04s, 2 skipped\n"
             "  tokens       614,400, 4,955 per second\n"
             "  peak memory  parameters 300 MiB, gradients 1.2 GiB\n"
+            "  saves        4 of 48.0 MiB at 768 MiB/s, training waited 0.24% of the time\n"
             "  checkpoint   runs/q/checkpoints/step-00001200\n"
             "  to go on     cairn train runs/q/config.textproto train.train_iters=2400\n");
 }
