@@ -19,6 +19,7 @@
 #include "launcher/commands/eval_command.h"
 #include "launcher/commands/generate_command.h"
 #include "launcher/commands/launch_command.h"
+#include "launcher/commands/plan_command.h"
 #include "launcher/commands/train_command.h"
 #include "launcher/program.h"
 #include "runtime/config/text.h"
@@ -76,6 +77,7 @@ int Main(int argc, char** argv) {
   AddEvalCommand(app, program, exit_status);
   AddGenerateCommand(app, program, exit_status);
   AddLaunchCommand(app, program, exit_status);
+  AddPlanCommand(app);
   AddDoctorCommand(app, exit_status);
   app.footer(
       "Several ranks: mpirun -n 4 cairn train CONFIG --tensor-model-parallel-size 2 ...\n"

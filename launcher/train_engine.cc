@@ -111,8 +111,10 @@ std::vector<Microbatch> TrainEngine::ReadMicrobatches(const SampleReader& read,
 double TrainEngine::ReduceLoss(const std::vector<Tensor>& losses, StepStatus& status) {
   const bool exact = config_.train().deterministic();
   const int64_t width = exact ? ExactScalar::kBins : 1;
-  // After the sum: how many ranks want to stop, and how many have finished their save.
-  const Tensor sums = Tensor::Zeros({width + 2}, DType::kFloat64, *device_);
+  // After the sum: how many ranks want to stop, how many have finished their save, and each rank's
+  // busy time.
+  const Communicator& world = mesh_->world();
+  const Tensor sums = Tensor::Zeros({width + 2 + world.size()}, DType::kFloat64, *device_);
   if (mesh_->coordinate().tp == 0) {  // every tp rank has the same losses
     for (const Tensor& loss : losses) {
       if (exact) {
@@ -124,13 +126,15 @@ double TrainEngine::ReduceLoss(const std::vector<Tensor>& losses, StepStatus& st
   }
   if (status.stop_requested) Fill(sums.Narrow(0, width, 1), 1.0);
   if (status.save_finished) Fill(sums.Narrow(0, width + 1, 1), 1.0);
+  Fill(sums.Narrow(0, width + 2 + world.rank(), 1), status.busy_seconds[0]);
   if (mesh_->world().size() > 1) {
     mesh_->world().AllReduce(sums, ReduceOp::kSum, device_->compute_stream());
   }
   if (sums.on_meta()) return 0;
   const std::vector<double> host = sums.ToHost<double>();
   status.stop_requested = host[width] > 0;
-  status.save_finished = host[width + 1] == mesh_->world().size();
+  status.save_finished = host[width + 1] == world.size();
+  status.busy_seconds.assign(host.begin() + width + 2, host.end());
   double sum = 0;
   for (int64_t i = width - 1; i >= 0; --i) sum += host[i];
   return sum /

@@ -11,6 +11,7 @@
 #include "model/stage.h"
 #include "parallel/executor.h"
 #include "parallel/grad_reducer.h"
+#include "parallel/replica_check.h"
 #include "runtime/checkpoint/checkpoint_reader.h"
 #include "runtime/telemetry/stopwatch.h"
 
@@ -23,6 +24,7 @@ using SampleReader = std::function<void(int64_t index, std::span<int32_t> tokens
 struct StepStatus {
   bool stop_requested = false;  ///< by this rank; by any
   bool save_finished = false;   ///< this rank's part of the oldest pending save; all parts
+  std::vector<double> busy_seconds = {0};  ///< of this rank in the step before; of each rank
 };
 
 /// One rank's part of a training run, from the weights to the optimizer: everything that a step
@@ -51,6 +53,8 @@ class TrainEngine {
   /// One optimizer step on the next global batch. `status` is this rank's; all ranks learn of all
   /// ranks' together.
   StepOutcome Step(const SampleReader& read, const StepStatus& status = {});
+  /// See CheckReplicas. Collective.
+  void CheckReplicatedWeights() const { CheckReplicas(*mesh_, *buffers_); }
   /// Mean loss over `num_batches` global batches of another data split.
   double Evaluate(const SampleReader& read, int64_t num_batches);
 

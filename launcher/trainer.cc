@@ -27,6 +27,8 @@ Trainer::Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, S
     return std::string();
   });
   reporter_ = std::make_unique<RunReporter>(config_, mesh.world(), device, engine_->iteration());
+  health_ = std::make_unique<HealthMonitor>(
+      mesh, HealthMonitor::Options{config_.run_dir(), config_.train().hang_timeout_seconds()});
   const TrainConfig::Checkpoint& checkpoints = config_.checkpoint();
   saver_ = std::make_unique<CheckpointSaver>(
       mesh.world(),
@@ -108,12 +110,11 @@ ExitStatus Trainer::Run() {
   };
   bool leave = false;
   while (!leave && engine_->iteration() < config_.train().train_iters()) {
-    reporter_->BeginStep();
-    const TrainEngine::StepOutcome outcome = engine_->Step(
-        next_sample,
-        {.stop_requested = stop_->Requested() || OutOfTime(), .save_finished = saver_->finished()});
-    reporter_->EndStep(*engine_, outcome);
+    const TrainEngine::StepOutcome outcome = Step(next_sample);
     if (outcome.status.save_finished) CollectSave();
+    if (Due(config_.train().check_weight_hash_across_dp_replicas_interval())) {
+      engine_->CheckReplicatedWeights();
+    }
     if (Due(config_.train().eval_interval())) EvaluateAndReport();
     const bool stop = outcome.status.stop_requested;
     leave = stop || Due(config_.train().exit_interval());
@@ -125,6 +126,21 @@ ExitStatus Trainer::Run() {
   if (!done || config_.checkpoint().save_at_end()) SaveAtEnd();
   reporter_->Summarize(*engine_, program_);
   return done ? kExitOk : kExitInterrupted;
+}
+
+TrainEngine::StepOutcome Trainer::Step(const SampleReader& next_sample) {
+  reporter_->BeginStep();
+  health_->BeginStep(engine_->iteration() + 1);
+  TrainEngine::StepOutcome outcome =
+      engine_->Step(next_sample, {.stop_requested = stop_->Requested() || OutOfTime(),
+                                  .save_finished = saver_->finished(),
+                                  .busy_seconds = {health_->busy_seconds()}});
+  health_->EndStep();
+  reporter_->EndStep(*engine_, outcome);
+  if (const auto straggler = health_->FindStraggler(outcome.status.busy_seconds)) {
+    reporter_->Note(*straggler);
+  }
+  return outcome;
 }
 
 void Trainer::EvaluateAndReport() {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "launcher/health_monitor.h"
 #include "launcher/run_reporter.h"
 #include "launcher/stop_signal.h"
 #include "launcher/train_engine.h"
@@ -35,6 +36,8 @@ class Trainer {
   /// Says on standard error what starts.
   void Announce(const std::string& checkpoint) const;
   void EvaluateAndReport();
+  /// One step of the engine, watched, and reported.
+  TrainEngine::StepOutcome Step(const SampleReader& next_sample);
   /// Begins a save. How it ends is reported when all ranks know; training goes on after a failure.
   void Save();
   /// Saves and waits, unless this iteration is saved already. A failure is an error.
@@ -54,6 +57,7 @@ class Trainer {
   std::unique_ptr<GptDataset> train_data_;
   std::unique_ptr<GptDataset> valid_data_;
   std::unique_ptr<RunReporter> reporter_;
+  std::unique_ptr<HealthMonitor> health_;
   std::unique_ptr<CheckpointSaver> saver_;
   int64_t resumed_iteration_ = -1;
   int64_t saved_iteration_ = -1;  ///< of the newest checkpoint that is committed

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "runtime/device/stream.h"
+#include "runtime/telemetry/flight_recorder.h"
 #include "runtime/tensor/tensor.h"
 
 namespace cairn {
@@ -63,8 +63,7 @@ class Communicator {
   virtual std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) = 0;
 
   /// The same ranks once more, for AllGatherBytes on a thread that works behind the others: it
-  /// sleeps where it waits instead of keeping a core busy, and its waiting does not count in
-  /// wait_ns(). Collective.
+  /// sleeps where it waits instead of keeping a core busy. Collective.
   virtual std::unique_ptr<Communicator> Background(const std::string& name) = 0;
 
   /// Takes this rank out of a group of Background(), from any thread: its calls, under way or
@@ -76,21 +75,21 @@ class Communicator {
   /// (kCommunication) with `reason`, or (MPI) the job is ended.
   virtual void Abort(const std::string& reason) = 0;
 
-  /// Nanoseconds that this rank spent waiting for others in verbs of this communicator, on any
-  /// stream.
-  int64_t wait_ns() const { return *wait_ns_; }
-  /// Shares one counter over the communicators split from this one.
-  const std::shared_ptr<std::atomic<int64_t>>& wait_counter() const { return wait_ns_; }
+  /// Nanoseconds that training waited for other ranks (FlightRecorder::Wait), in this communicator
+  /// and all that share its recorder.
+  int64_t wait_ns() const { return recorder_->wait_ns(); }
+  /// What this rank communicated; shared with the communicators split from this one.
+  const std::shared_ptr<FlightRecorder>& recorder() const { return recorder_; }
 
  protected:
-  Communicator(int rank, int size, std::string name, std::shared_ptr<std::atomic<int64_t>> wait_ns)
-      : rank_(rank), size_(size), name_(std::move(name)), wait_ns_(std::move(wait_ns)) {}
+  Communicator(int rank, int size, std::string name, std::shared_ptr<FlightRecorder> recorder)
+      : rank_(rank), size_(size), name_(std::move(name)), recorder_(std::move(recorder)) {}
 
  private:
   int rank_;
   int size_;
   std::string name_;
-  std::shared_ptr<std::atomic<int64_t>> wait_ns_;
+  std::shared_ptr<FlightRecorder> recorder_;
 };
 
 }  // namespace cairn

@@ -55,6 +55,7 @@ std::vector<Tensor> PipelineExecutor::Run() {
   int backwards_left = schedule_.microbatches;
   for (const Action& action : schedule_.ranks[mesh_->coordinate().pp]) {
     InFlight& flight = flights[action.microbatch];
+    mesh_->world().recorder()->SetMicrobatch(action.microbatch);
     switch (action.kind) {
       case ActionKind::kForward:
         Forward(flight, action.microbatch, tape_options_);
@@ -72,6 +73,7 @@ std::vector<Tensor> PipelineExecutor::Run() {
         break;
     }
   }
+  mesh_->world().recorder()->SetMicrobatch(-1);
   return outputs;
 }
 

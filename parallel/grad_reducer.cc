@@ -90,7 +90,10 @@ void GradReducer::Finish() {
     if (NeedsModelReduction(buffers_->buckets()[b])) ReduceOverModel(buffers_->buckets()[b]);
     LaunchDataParallel(b);
   }
-  if (stream_ != nullptr) buffers_->device().compute_stream().Wait(stream_->Record());
+  if (stream_ != nullptr) {
+    const FlightRecorder::Wait wait(*mesh_->world().recorder());
+    buffers_->device().compute_stream().Wait(stream_->Record());
+  }
   for (Bucket& bucket : buffers_->buckets()) {
     if (!bucket.exact_hi.defined()) continue;
     ExactToFloat(bucket.shard_gradient, bucket.ShardOf(bucket.exact_hi),

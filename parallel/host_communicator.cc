@@ -6,44 +6,67 @@
 
 namespace cairn {
 
+HostCommunicator::HostCommunicator(int rank, int size, std::string name,
+                                   std::shared_ptr<FlightRecorder> recorder,
+                                   std::vector<int> world_ranks)
+    : Communicator(rank, size, std::move(name), std::move(recorder)),
+      group_(this->recorder()->AddGroup(this->name(), std::move(world_ranks))) {}
+
+template <typename Now>
+void HostCommunicator::Fly(Stream& stream, const char* verb, size_t bytes, int peer, Now now) {
+  stream.Run([=, this] {
+    const FlightRecorder::Scope scope(*recorder(), group_, verb, static_cast<int64_t>(bytes), peer);
+    now();
+  });
+}
+
+std::vector<std::string> HostCommunicator::AllGatherBytes(const std::string& bytes) {
+  const FlightRecorder::Scope scope(*recorder(), group_, "AllGatherBytes",
+                                    static_cast<int64_t>(bytes.size()));
+  return AllGatherBytesNow(bytes);
+}
+
 void HostCommunicator::AllReduce(const Tensor& tensor, ReduceOp op, Stream& stream) {
   CheckOperand("AllReduce", tensor);
-  stream.Run([this, tensor, op] { AllReduceNow(tensor, op); });
+  Fly(stream, "AllReduce", tensor.bytes(), -1, [this, tensor, op] { AllReduceNow(tensor, op); });
 }
 
 void HostCommunicator::AllGather(const Tensor& output, const Tensor& input, Stream& stream) {
   CheckOperands("AllGather", output, size(), input, 1);
-  stream.Run([this, output, input] { AllGatherNow(output, input); });
+  Fly(stream, "AllGather", output.bytes(), -1,
+      [this, output, input] { AllGatherNow(output, input); });
 }
 
 void HostCommunicator::ReduceScatter(const Tensor& output, const Tensor& input, Stream& stream) {
   CheckOperands("ReduceScatter", output, 1, input, size());
-  stream.Run([this, output, input] { ReduceScatterNow(output, input); });
+  Fly(stream, "ReduceScatter", input.bytes(), -1,
+      [this, output, input] { ReduceScatterNow(output, input); });
 }
 
 void HostCommunicator::AllToAll(const Tensor& output, const Tensor& input, Stream& stream) {
   CheckOperands("AllToAll", output, size(), input, size());
   CHECK_EQ(input.numel() % size(), 0) << input.shape().ToString() << " over " << size() << " ranks";
   CHECK(output.raw() != input.raw() || input.numel() == 0) << "AllToAll in place";
-  stream.Run([this, output, input] { AllToAllNow(output, input); });
+  Fly(stream, "AllToAll", input.bytes(), -1, [this, output, input] { AllToAllNow(output, input); });
 }
 
 void HostCommunicator::Broadcast(const Tensor& tensor, int root, Stream& stream) {
   CheckOperand("Broadcast", tensor);
   CheckPeer("Broadcast", root);
-  stream.Run([this, tensor, root] { BroadcastNow(tensor, root); });
+  Fly(stream, "Broadcast", tensor.bytes(), -1,
+      [this, tensor, root] { BroadcastNow(tensor, root); });
 }
 
 void HostCommunicator::Send(const Tensor& tensor, int peer, Stream& stream) {
   CheckOperand("Send", tensor);
   CheckPeer("Send", peer);
-  stream.Run([this, tensor, peer] { SendNow(tensor, peer); });
+  Fly(stream, "Send", tensor.bytes(), peer, [this, tensor, peer] { SendNow(tensor, peer); });
 }
 
 void HostCommunicator::Recv(const Tensor& tensor, int peer, Stream& stream) {
   CheckOperand("Recv", tensor);
   CheckPeer("Recv", peer);
-  stream.Run([this, tensor, peer] { RecvNow(tensor, peer); });
+  Fly(stream, "Recv", tensor.bytes(), peer, [this, tensor, peer] { RecvNow(tensor, peer); });
 }
 
 void HostCommunicator::CheckOperand(const char* verb, const Tensor& tensor) const {

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <atomic>
-#include <chrono>
 #include <memory>
 #include <string>
 
@@ -20,9 +18,12 @@ class HostCommunicator : public Communicator {
   void Broadcast(const Tensor& tensor, int root, Stream& stream) final;
   void Send(const Tensor& tensor, int peer, Stream& stream) final;
   void Recv(const Tensor& tensor, int peer, Stream& stream) final;
+  std::vector<std::string> AllGatherBytes(const std::string& bytes) final;
 
  protected:
-  using Communicator::Communicator;
+  /// `world_ranks`: who the ranks of this group are in the world.
+  HostCommunicator(int rank, int size, std::string name, std::shared_ptr<FlightRecorder> recorder,
+                   std::vector<int> world_ranks);
 
   // The verbs, blocking, on checked operands.
   virtual void AllReduceNow(const Tensor& tensor, ReduceOp op) = 0;
@@ -32,27 +33,18 @@ class HostCommunicator : public Communicator {
   virtual void BroadcastNow(const Tensor& tensor, int root) = 0;
   virtual void SendNow(const Tensor& tensor, int peer) = 0;
   virtual void RecvNow(const Tensor& tensor, int peer) = 0;
+  virtual std::vector<std::string> AllGatherBytesNow(const std::string& bytes) = 0;
 
  private:
   void CheckOperand(const char* verb, const Tensor& tensor) const;
   void CheckOperands(const char* verb, const Tensor& output, int output_parts, const Tensor& input,
                      int input_parts) const;
   void CheckPeer(const char* verb, int peer) const;
-};
+  /// Runs `now` on `stream` as an operation of the flight recorder.
+  template <typename Now>
+  void Fly(Stream& stream, const char* verb, size_t bytes, int peer, Now now);
 
-/// Adds its lifetime to a counter of nanoseconds.
-class WaitTimer {
- public:
-  explicit WaitTimer(std::atomic<int64_t>& wait_ns) : wait_ns_(wait_ns) {}
-  ~WaitTimer() {
-    wait_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - start_).count();
-  }
-  WaitTimer(const WaitTimer&) = delete;
-  WaitTimer& operator=(const WaitTimer&) = delete;
-
- private:
-  std::atomic<int64_t>& wait_ns_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  int group_;  // the recorder's
 };
 
 }  // namespace cairn

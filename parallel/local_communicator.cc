@@ -7,6 +7,7 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <thread>
 #include <tuple>
 
@@ -18,14 +19,10 @@
 namespace cairn {
 namespace {
 
-std::shared_ptr<std::atomic<int64_t>> NewWaitCounter() {
-  return std::make_shared<std::atomic<int64_t>>(0);
-}
-
 class SingleCommunicator : public Communicator {
  public:
   explicit SingleCommunicator(const std::string& name)
-      : Communicator(0, 1, name, NewWaitCounter()) {}
+      : Communicator(0, 1, name, std::make_shared<FlightRecorder>(0)) {}
 
   void AllReduce(const Tensor&, ReduceOp, Stream&) override {}
   void AllGather(const Tensor& output, const Tensor& input, Stream& stream) override {
@@ -74,30 +71,22 @@ int64_t SliceBegin(int64_t count, int rank, int size) { return count * rank / si
 
 class LocalCommunicator : public HostCommunicator {
  public:
-  LocalCommunicator(int rank, int size, std::string name, std::shared_ptr<LocalGroup> group,
-                    int world_rank, std::shared_ptr<std::atomic<int64_t>> wait_ns)
-      : HostCommunicator(rank, size, std::move(name), std::move(wait_ns)),
+  /// `world_ranks` are those of the group's members, by rank.
+  LocalCommunicator(int rank, std::string name, std::shared_ptr<LocalGroup> group,
+                    const std::vector<int>& world_ranks, std::shared_ptr<FlightRecorder> recorder)
+      : HostCommunicator(rank, static_cast<int>(world_ranks.size()), std::move(name),
+                         std::move(recorder), world_ranks),
         group_(std::move(group)),
-        world_rank_(world_rank) {}
+        world_rank_(world_ranks[rank]) {}
 
   ~LocalCommunicator() override {
     // While an error unwinds this rank, the others shall hear of the error, not of the leaving.
     if (std::uncaught_exceptions() == 0) group_->Leave(rank());
   }
 
-  std::vector<std::string> AllGatherBytes(const std::string& bytes) override {
-    const Meeting meeting(*this, {.verb = "AllGatherBytes", .data = &bytes});
-    std::vector<std::string> all;
-    all.reserve(size());
-    for (int r = 0; r < size(); ++r) all.push_back(*static_cast<const std::string*>(meeting[r]));
-    return all;
-  }
-
-  std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override {
-    return SplitCounting(color, key, name, wait_counter());
-  }
+  std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override;
   std::unique_ptr<Communicator> Background(const std::string& name) override {
-    return SplitCounting(0, rank(), name, NewWaitCounter());
+    return Split(0, rank(), name);
   }
   void Leave() override { group_->Leave(rank()); }
 
@@ -113,22 +102,25 @@ class LocalCommunicator : public HostCommunicator {
   void BroadcastNow(const Tensor& tensor, int root) override;
   void SendNow(const Tensor& tensor, int peer) override;
   void RecvNow(const Tensor& tensor, int peer) override;
+  std::vector<std::string> AllGatherBytesNow(const std::string& bytes) override {
+    const Meeting meeting(*this, {.verb = "AllGatherBytes", .data = &bytes});
+    std::vector<std::string> all;
+    all.reserve(size());
+    for (int r = 0; r < size(); ++r) all.push_back(*static_cast<const std::string*>(meeting[r]));
+    return all;
+  }
 
  private:
-  // Split, whose group counts its waits in `wait_ns`.
-  std::unique_ptr<Communicator> SplitCounting(int color, int key, const std::string& name,
-                                              std::shared_ptr<std::atomic<int64_t>> wait_ns);
-
   // The time in which all ranks see each other's call and the memory it names.
   class Meeting {
    public:
     Meeting(const LocalCommunicator& communicator, const LocalCall& call)
-        : group_(*communicator.group_), wait_ns_(*communicator.wait_counter()) {
-      const WaitTimer timer(wait_ns_);
+        : group_(*communicator.group_), recorder_(*communicator.recorder()) {
+      const FlightRecorder::Wait wait(recorder_);
       calls_ = group_.Open(communicator.rank(), call);
     }
     ~Meeting() {
-      const WaitTimer timer(wait_ns_);
+      const FlightRecorder::Wait wait(recorder_);
       group_.Close();
     }
     Meeting(const Meeting&) = delete;
@@ -139,7 +131,7 @@ class LocalCommunicator : public HostCommunicator {
 
    private:
     LocalGroup& group_;
-    std::atomic<int64_t>& wait_ns_;
+    FlightRecorder& recorder_;
     std::span<const LocalCall> calls_;
   };
 
@@ -147,14 +139,15 @@ class LocalCommunicator : public HostCommunicator {
   int world_rank_;
 };
 
-std::unique_ptr<Communicator> LocalCommunicator::SplitCounting(
-    int color, int key, const std::string& name, std::shared_ptr<std::atomic<int64_t>> wait_ns) {
+std::unique_ptr<Communicator> LocalCommunicator::Split(int color, int key,
+                                                       const std::string& name) {
   struct Member {
     int color;
     int key;
     int rank;
+    int world_rank;
   };
-  const Member mine{color, key, rank()};
+  const Member mine{color, key, rank(), world_rank_};
   std::vector<Member> members;
   {
     const Meeting meeting(*this, {.verb = "Split", .data = &mine});
@@ -175,9 +168,10 @@ std::unique_ptr<Communicator> LocalCommunicator::SplitCounting(
   if (color < 0) return nullptr;
   group = *static_cast<const std::shared_ptr<LocalGroup>*>(meeting[members[0].rank]);
   const auto me = std::ranges::find(members, rank(), &Member::rank);
-  return std::make_unique<LocalCommunicator>(static_cast<int>(me - members.begin()),
-                                             static_cast<int>(members.size()), name, group,
-                                             world_rank_, std::move(wait_ns));
+  std::vector<int> world_ranks(members.size());
+  std::ranges::transform(members, world_ranks.begin(), &Member::world_rank);
+  return std::make_unique<LocalCommunicator>(static_cast<int>(me - members.begin()), name, group,
+                                             world_ranks, recorder());
 }
 
 void LocalCommunicator::AllReduceNow(const Tensor& tensor, ReduceOp op) {
@@ -251,7 +245,7 @@ void LocalCommunicator::SendNow(const Tensor& tensor, int peer) {
 void LocalCommunicator::RecvNow(const Tensor& tensor, int peer) {
   std::vector<std::byte> bytes;
   {
-    const WaitTimer timer(*wait_counter());
+    const FlightRecorder::Wait wait(*recorder());
     bytes = group_->Receive(peer, rank(), tensor.bytes(), tensor.dtype());
   }
   CopyBytes(tensor.raw(), bytes.data(), bytes.size());
@@ -270,9 +264,13 @@ void RunLocalRanks(int size, const std::function<void(Communicator& world)>& bod
   std::mutex mutex;
   std::exception_ptr first_error;
 
+  std::vector<int> world_ranks(size);
+  std::iota(world_ranks.begin(), world_ranks.end(), 0);
+
   const auto run_rank = [&](int rank) {
     omp_set_num_threads(1);
-    LocalCommunicator communicator(rank, size, "world", group, rank, NewWaitCounter());
+    LocalCommunicator communicator(rank, "world", group, world_ranks,
+                                   std::make_shared<FlightRecorder>(rank));
     const auto fail = [&](const char* reason) {
       {
         const std::lock_guard<std::mutex> lock(mutex);

@@ -12,7 +12,7 @@ namespace {
 class MetaCommunicator : public Communicator {
  public:
   MetaCommunicator(int rank, int size, std::string name, std::vector<CommRecord>* log)
-      : Communicator(rank, size, std::move(name), std::make_shared<std::atomic<int64_t>>(0)),
+      : Communicator(rank, size, std::move(name), std::make_shared<FlightRecorder>(rank)),
         log_(log) {
     CHECK(rank >= 0 && rank < size) << rank << " of " << size;
     CHECK(log != nullptr);

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdio>
 #include <exception>
 #include <functional>
 #include <limits>
@@ -85,15 +86,19 @@ struct BytesExchange {
 class MpiCommunicator : public HostCommunicator {
  public:
   static std::unique_ptr<Communicator> New(MpiGroup group, const std::string& name,
-                                           std::shared_ptr<std::atomic<int64_t>> wait_ns,
+                                           std::shared_ptr<FlightRecorder> recorder,
                                            bool background = false) {
     int rank = 0;
     int size = 0;
     CheckMpi(MPI_Comm_set_errhandler(group.get(), MPI_ERRORS_RETURN), "Split", name);
     CheckMpi(MPI_Comm_rank(group.get(), &rank), "Split", name);
     CheckMpi(MPI_Comm_size(group.get(), &size), "Split", name);
-    return std::unique_ptr<Communicator>(
-        new MpiCommunicator(rank, size, name, std::move(wait_ns), std::move(group), background));
+    std::vector<int> world_ranks(size);
+    const int world_rank = recorder->rank();
+    CheckMpi(MPI_Allgather(&world_rank, 1, MPI_INT, world_ranks.data(), 1, MPI_INT, group.get()),
+             "Split", name);
+    return std::unique_ptr<Communicator>(new MpiCommunicator(
+        rank, name, std::move(recorder), std::move(world_ranks), std::move(group), background));
   }
 
   ~MpiCommunicator() override {
@@ -106,13 +111,15 @@ class MpiCommunicator : public HostCommunicator {
     }
   }
 
-  std::vector<std::string> AllGatherBytes(const std::string& bytes) override;
   std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override;
   std::unique_ptr<Communicator> Background(const std::string& name) override;
   void Leave() override { left_ = true; }
 
   void Abort(const std::string& reason) override {
-    LOG(ERROR) << "rank " << rank() << " of " << name() << " ends the job: " << reason;
+    // Formatted first and written with one call: lines of several ranks do not mix.
+    const std::string line =
+        fmt::format("cairn: {} error: {}\n", ErrorKindName(ErrorKind::kCommunication), reason);
+    std::fputs(line.c_str(), stderr);
     MPI_Abort(MPI_COMM_WORLD, kExitRunFailed);
   }
 
@@ -124,18 +131,20 @@ class MpiCommunicator : public HostCommunicator {
   void BroadcastNow(const Tensor& tensor, int root) override;
   void SendNow(const Tensor& tensor, int peer) override;
   void RecvNow(const Tensor& tensor, int peer) override;
+  std::vector<std::string> AllGatherBytesNow(const std::string& bytes) override;
 
  private:
-  MpiCommunicator(int rank, int size, std::string name,
-                  std::shared_ptr<std::atomic<int64_t>> wait_ns, MpiGroup group, bool background)
-      : HostCommunicator(rank, size, std::move(name), std::move(wait_ns)),
+  MpiCommunicator(int rank, std::string name, std::shared_ptr<FlightRecorder> recorder,
+                  std::vector<int> world_ranks, MpiGroup group, bool background)
+      : HostCommunicator(rank, static_cast<int>(world_ranks.size()), std::move(name),
+                         std::move(recorder), world_ranks),
         group_(std::move(group)),
         background_(background) {}
 
   // Runs one blocking MPI call, with its errors and its time.
   template <typename Call>
   void Blocking(const char* verb, Call&& call) {
-    const WaitTimer timer(*wait_counter());
+    const FlightRecorder::Wait wait(*recorder());
     CheckMpi(call(), verb, name());
     sends_.Collect(name());
   }
@@ -182,7 +191,7 @@ void MpiCommunicator::ReducePieces(const char* verb, std::byte* out, const Piece
   std::vector<MPI_Request> requests;
   requests.reserve(2 * static_cast<size_t>(size()));
   {
-    const WaitTimer timer(*wait_counter());
+    const FlightRecorder::Wait wait(*recorder());
     // Each rank starts with its right neighbour, so that no rank is everyone's first.
     for (int step = 1; step < size(); ++step) {
       const int from = (rank() - step + size()) % size();
@@ -300,7 +309,7 @@ void MpiCommunicator::RecvNow(const Tensor& tensor, int peer) {
   }
 }
 
-std::vector<std::string> MpiCommunicator::AllGatherBytes(const std::string& bytes) {
+std::vector<std::string> MpiCommunicator::AllGatherBytesNow(const std::string& bytes) {
   auto exchange = std::make_unique<BytesExchange>();
   exchange->own = bytes;
   try {
@@ -344,7 +353,7 @@ void MpiCommunicator::Gather(BytesExchange& exchange) {
 }
 
 void MpiCommunicator::Complete(MPI_Request request, const char* verb) {
-  const WaitTimer timer(*wait_counter());
+  const FlightRecorder::Wait wait(*recorder());
   if (background_) {
     int done = 0;
     for (auto pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
@@ -367,13 +376,13 @@ std::unique_ptr<Communicator> MpiCommunicator::Split(int color, int key, const s
     return MPI_Comm_split(group_.get(), color < 0 ? MPI_UNDEFINED : color, key, &part);
   });
   if (part == MPI_COMM_NULL) return nullptr;
-  return New(MpiGroup(part), name, wait_counter());
+  return New(MpiGroup(part), name, recorder());
 }
 
 std::unique_ptr<Communicator> MpiCommunicator::Background(const std::string& name) {
   MPI_Comm copy = MPI_COMM_NULL;
   Blocking("Background", [&] { return MPI_Comm_dup(group_.get(), &copy); });
-  return New(MpiGroup(copy), name, std::make_shared<std::atomic<int64_t>>(0), /*background=*/true);
+  return New(MpiGroup(copy), name, recorder(), /*background=*/true);
 }
 
 }  // namespace
@@ -381,7 +390,7 @@ std::unique_ptr<Communicator> MpiCommunicator::Background(const std::string& nam
 std::unique_ptr<Communicator> MpiSession::World() {
   MPI_Comm world = MPI_COMM_NULL;
   CheckMpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "Comm_dup", "world");
-  return MpiCommunicator::New(MpiGroup(world), "world", std::make_shared<std::atomic<int64_t>>(0));
+  return MpiCommunicator::New(MpiGroup(world), "world", std::make_shared<FlightRecorder>(rank()));
 }
 
 }  // namespace cairn

@@ -7,6 +7,7 @@
 #include "launcher/commands/launch_actions.h"
 #include "launcher/launch/mpirun.h"
 #include "launcher/launch/shell.h"
+#include "launcher/launch/supervisor.h"
 #include "launcher/run_config.h"
 #include "runtime/base/subprocess.h"
 
@@ -20,6 +21,7 @@ struct MpirunArguments {
   int threads = 0;
   std::string interface;
   bool run = false;
+  int max_restarts = 0;
 };
 
 int LaunchMpirun(const MpirunArguments& arguments, const Program& program) {
@@ -50,12 +52,17 @@ int LaunchMpirun(const MpirunArguments& arguments, const Program& program) {
   std::vector<std::string> words = MpirunWords(options);
   words.insert(words.end(), {program.executable, "train", arguments.config.name});
   words.insert(words.end(), arguments.config.overrides.begin(), arguments.config.overrides.end());
+  // A start after a failure goes on where the last one came to.
+  if (arguments.max_restarts > 0) words.emplace_back("checkpoint.load=auto");
   if (!arguments.run) {
     fmt::print("{}\n", ShellLine(words));
     return kExitOk;
   }
   fmt::print(stderr, "{}\n", ShellLine(words));
-  BecomeProcess(words);
+  if (arguments.max_restarts == 0) BecomeProcess(words);
+  RestartPolicy policy;
+  policy.max_restarts = arguments.max_restarts;
+  return Supervise(words, loaded.config.run_dir(), policy);
 }
 
 }  // namespace
@@ -81,7 +88,13 @@ void AddLaunchMpirun(CLI::App& launch, const Program& program, int& exit_status)
       ->add_option("--interface", arguments->interface,
                    "network between the hosts: an interface or a subnet")
       ->type_name("eth0|10.0.0.0/16");
-  command->add_flag("--run", arguments->run, "run it instead of printing it");
+  CLI::Option* run = command->add_flag("--run", arguments->run, "run it instead of printing it");
+  command
+      ->add_option("--max-restarts", arguments->max_restarts,
+                   "start it again so often when it fails, from its newest good checkpoint")
+      ->check(InRange(0, 1000000))
+      ->type_name("N")
+      ->needs(run);
   command->callback([=, &program, &exit_status] {
     arguments->config.overrides = command->remaining();
     exit_status = LaunchMpirun(*arguments, program);

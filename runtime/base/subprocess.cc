@@ -87,15 +87,19 @@ class FileActions {
   posix_spawn_file_actions_t actions_{};
 };
 
-// Starts `words` with no signal blocked: training blocks those that stop it.
-pid_t Spawn(const std::vector<std::string>& words, const FileActions& files) {
+// Starts `words` with no signal blocked: training blocks those that stop it. `flags`: more of
+// posix_spawnattr_setflags.
+pid_t Spawn(const std::vector<std::string>& words, const FileActions& files, short flags = 0) {
   sigset_t none;
   sigemptyset(&none);
   posix_spawnattr_t attributes;
   Require(posix_spawnattr_init(&attributes), "posix_spawnattr_init", words[0]);
   pid_t child = 0;
   int failure = posix_spawnattr_setsigmask(&attributes, &none);
-  if (failure == 0) failure = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  if (failure == 0) {
+    failure =
+        posix_spawnattr_setflags(&attributes, static_cast<short>(POSIX_SPAWN_SETSIGMASK | flags));
+  }
   if (failure == 0) {
     failure = posix_spawnp(&child, words[0].c_str(), files.get(), &attributes,
                            Pointers(words).data(), environ);
@@ -152,6 +156,10 @@ ProcessResult RunProcess(const std::vector<std::string>& words) {
   }
   result.status = WaitFor(child, words[0]);
   return result;
+}
+
+pid_t StartProcessGroup(const std::vector<std::string>& words) {
+  return Spawn(words, FileActions(words[0]), POSIX_SPAWN_SETPGROUP);
 }
 
 int RunProcessHere(const std::vector<std::string>& words) {

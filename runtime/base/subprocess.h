@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
 
@@ -17,7 +19,11 @@ struct ProcessResult {
 /// which a MiB each is kept. Waits for its end. Throws Error(kIo) when it cannot be started.
 ProcessResult RunProcess(const std::vector<std::string>& words);
 
-/// The same with the standard streams of this process. Returns the status.
+/// Starts `words` as the leader of a process group of its own, with the standard streams of this
+/// process. Returns its id; the caller waits for it.
+pid_t StartProcessGroup(const std::vector<std::string>& words);
+
+/// As RunProcess, with the standard streams of this process. Returns the status.
 int RunProcessHere(const std::vector<std::string>& words);
 
 /// Becomes the program `words[0]`. Throws Error(kIo) when it cannot be started.

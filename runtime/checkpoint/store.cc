@@ -190,6 +190,11 @@ void QuarantineCheckpoint(const std::string& directory) {
   SyncDirectory(directory);
 }
 
+void ReleaseCheckpoint(const std::string& directory) {
+  RenameFile(JoinPath(directory, kDamagedFile), JoinPath(directory, kCommitFile));
+  SyncDirectory(directory);
+}
+
 std::vector<std::string> ApplyRetention(const std::string& run_dir, const RetentionPolicy& policy) {
   const auto outlives_age = [&](int64_t iteration) {
     return iteration == policy.protect_iteration ||

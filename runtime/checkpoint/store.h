@@ -45,6 +45,9 @@ void RemoveCheckpoint(const std::string& directory);
 /// never resumed from and never counted; a later save of the same iteration replaces it.
 void QuarantineCheckpoint(const std::string& directory);
 
+/// The inverse, where what looked like damage turned out not to be.
+void ReleaseCheckpoint(const std::string& directory);
+
 /// Which committed checkpoints stay.
 struct RetentionPolicy {
   int64_t keep = 0;                ///< so many of the newest; all if < 1

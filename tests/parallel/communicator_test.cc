@@ -75,7 +75,7 @@ TEST(LocalCommunicator, SplitOrdersByKey) {
       return;
     }
     EXPECT_EQ(part->name(), "part");
-    EXPECT_EQ(part->wait_counter(), world.wait_counter());
+    EXPECT_EQ(part->recorder(), world.recorder());
     const auto members = part->AllGatherBytes(std::to_string(world.rank()));
     if (color == 0) {
       EXPECT_THAT(members, ElementsAre("4", "2", "0"));

@@ -17,7 +17,7 @@ class FaultyCommunicator : public Communicator {
   using AllReduceFault = std::function<void(Communicator& inner, const Tensor&, ReduceOp, Stream&)>;
 
   FaultyCommunicator(Communicator& inner, std::string faulty_group, AllReduceFault fault)
-      : Communicator(inner.rank(), inner.size(), inner.name(), inner.wait_counter()),
+      : Communicator(inner.rank(), inner.size(), inner.name(), inner.recorder()),
         inner_(&inner),
         faulty_group_(std::move(faulty_group)),
         fault_(std::move(fault)) {}

@@ -1,0 +1,64 @@
+#include "launcher/health_monitor.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "parallel/agreement.h"
+#include "parallel/flight_files.h"
+
+namespace cairn {
+namespace {
+
+std::string HostName() {
+  std::array<char, 256> name{};
+  if (gethostname(name.data(), name.size() - 1) != 0) ThrowErrno(errno, "gethostname", "");
+  return name.data();
+}
+
+std::vector<int> StagesOf(const MeshShape& shape) {
+  std::vector<int> stages;
+  for (int rank = 0; rank < shape.world(); ++rank) stages.push_back(CoordinateOf(shape, rank).pp);
+  return stages;
+}
+
+}  // namespace
+
+HealthMonitor::HealthMonitor(const Mesh& mesh, const Options& options)
+    : world_(mesh.world()),
+      hosts_(mesh.world().AllGatherBytes(HostName())),
+      stragglers_(StagesOf(mesh.shape())) {
+  if (world_.size() == 1 || options.hang_timeout_seconds == 0) return;
+  Watchdog::Options watch;
+  watch.directory = RunOnFirst(world_, [&] { return BeginFlight(options.run_dir, hosts_); });
+  watch.least_seconds = options.hang_timeout_seconds;
+  watchdog_ = std::make_unique<Watchdog>(world_, watch);
+}
+
+void HealthMonitor::BeginStep(int64_t iteration) {
+  world_.recorder()->SetIteration(iteration);
+  wait_before_ns_ = world_.wait_ns();
+  step_.Restart();
+}
+
+void HealthMonitor::EndStep() {
+  step_seconds_ = step_.ElapsedSeconds();
+  const double waited = static_cast<double>(world_.wait_ns() - wait_before_ns_) * 1e-9;
+  busy_seconds_ = std::max(0.0, step_seconds_ - waited);
+  if (watchdog_) watchdog_->StepDone(step_seconds_);
+}
+
+std::optional<std::string> HealthMonitor::FindStraggler(const std::vector<double>& busy_seconds) {
+  const std::optional<Straggler> straggler = stragglers_.Observe(busy_seconds, step_seconds_);
+  if (!straggler) return std::nullopt;
+  return fmt::format(
+      "rank {} ({}) is slow: busy {:.1f} times as long as it should be; the others wait for it "
+      "{:.0f}% of each step",
+      straggler->rank, hosts_[straggler->rank], straggler->slowdown,
+      100 * straggler->share_of_step);
+}
+
+}  // namespace cairn

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/telemetry/stall.h"
+
+// RUN_DIR/flight/start-00007/: what the ranks of one start of a run left when it stalled.
+//   hosts.json        host of each rank, from the start on
+//   STALL             a rank waited too long; seen by the others, which then write
+//   rank-00003.json   the FlightRecord of a rank
+//   VERDICT           StallVerdict::text
+
+namespace cairn {
+
+/// Makes the folder of a new start, notes the ranks' hosts in it, and removes all but the last few
+/// folders.
+std::string BeginFlight(const std::string& run_dir, const std::vector<std::string>& hosts);
+
+/// Declares a stall; does nothing where one is declared already.
+void DeclareStall(const std::string& directory);
+bool StallDeclared(const std::string& directory);
+
+void WriteFlightRecord(const std::string& directory, const FlightRecord& record);
+/// The records that are there now. An Error of kind kIo where the folder is none of a start.
+StallEvidence ReadEvidence(const std::string& directory);
+
+/// Writes the verdict; false where another rank has.
+bool WriteVerdict(const std::string& directory, const StallVerdict& verdict);
+
+/// The newest start of a run that stalled; nothing if none did.
+std::optional<std::string> NewestStall(const std::string& run_dir);
+
+}  // namespace cairn

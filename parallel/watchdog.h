@@ -1,0 +1,56 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "parallel/communicator.h"
+
+namespace cairn {
+
+/// Ends a run in which ranks wait for one that never comes, and says which, where, and in what.
+///
+/// Each rank watches its own operations. One that takes longer than the deadline makes the rank
+/// declare a stall, in a file that all ranks look for; every rank then writes its flight record
+/// beside it. A rank that is stopped writes none. One rank compares the records (see ExplainStall)
+/// and aborts the world with the verdict. Files, because a communicator whose ranks hang carries no
+/// messages.
+class Watchdog {
+ public:
+  struct Options {
+    std::string directory;                 ///< of BeginFlight, the same on every rank
+    double least_seconds = 10;             ///< no deadline is shorter
+    double steps = 3;                      ///< the deadline in steps, where that is longer
+    double first_step_seconds = 600;       ///< the deadline until a step is done
+    double grace_seconds = 3;              ///< that ranks have to write their records
+    std::string unwatched = "checkpoint";  ///< a group whose waits are those of a disk
+  };
+
+  /// Starts to watch the operations of `world` and the communicators split from it.
+  Watchdog(Communicator& world, Options options);
+  ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+
+  /// A step took so long: the deadline follows the slowest of the last steps.
+  void StepDone(double seconds);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void Watch(const std::stop_token& stop);
+  double Deadline() const;
+  /// Writes this rank's record, waits for the others', and judges unless another rank does.
+  void Judge(bool declared_here);
+
+  Communicator& world_;
+  const Options options_;
+  std::atomic<double> slowest_step_;
+  std::mutex mutex_;
+  std::condition_variable_any wake_;
+  std::jthread thread_;  // last: it uses the others
+};
+
+}  // namespace cairn
