@@ -52,6 +52,7 @@ bool IsSrun(const Promise& promise) { return std::strcmp(promise.launcher, "srun
 double ShareOfCores(MPI_Comm host) {
   cpu_set_t mine;
   CPU_ZERO(&mine);
+  // It fails on hosts with more cores than the type has room for: on all ranks of one, or none.
   if (sched_getaffinity(0, sizeof(mine), &mine) != 0) return 1;
   std::array<int, CPU_SETSIZE> sharers{};
   for (int core = 0; core < CPU_SETSIZE; ++core) sharers[core] = CPU_ISSET(core, &mine) ? 1 : 0;

@@ -97,7 +97,7 @@ std::string ExpandOutput(const std::string& pattern, const std::string& id,
 std::string SubmitJob(const std::string& script) {
   const ProcessResult result = RunWell({"sbatch", "--parsable", script});
   // "ID" or "ID;CLUSTER"
-  const std::string id = result.out.substr(0, result.out.find_first_of(";\n"));
+  std::string id = result.out.substr(0, result.out.find_first_of(";\n"));
   if (!IsJobId(id)) ThrowRefused("sbatch", result);
   return id;
 }
