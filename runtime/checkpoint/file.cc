@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <vector>
 
 #include "runtime/base/error.h"
 
@@ -38,6 +39,35 @@ std::string WithoutTrailingSlash(const std::string& path) {
   std::string result = path;
   while (result.size() > 1 && result.back() == '/') result.pop_back();
   return result;
+}
+
+// PATH.part, fsync, `check` of it, rename, fsync of the directory.
+void ReplaceFile(const std::string& path, const std::function<void(File&)>& write,
+                 const std::function<void(const std::string& written)>& check) {
+  const std::string part = path + ".part";
+  try {
+    File file = File::Create(part);
+    write(file);
+    file.Sync();
+    file.Close();
+    check(part);
+    RenameFile(part, path);
+  } catch (const Error&) {
+    RemoveFileQuietly(part);
+    throw;
+  }
+  SyncDirectory(ParentDirectory(path));
+}
+
+// Reads a file back, from storage where the kernel lets us.
+void CheckContent(const std::string& path, std::span<const std::byte> bytes) {
+  const File file = File::OpenForRead(path);
+  file.DropCache();
+  std::vector<std::byte> read(bytes.size());
+  if (file.Size() == read.size()) file.ReadAt(0, read);
+  if (file.Size() != read.size() || !std::ranges::equal(read, bytes)) {
+    Throw(ErrorKind::kIo, path, "does not read back as it was written");
+  }
 }
 
 }  // namespace
@@ -153,35 +183,36 @@ void RemoveFileQuietly(const std::string& path) noexcept { ::unlink(path.c_str()
 
 void MakeDirectories(const std::string& path) {
   const std::string directory = WithoutTrailingSlash(path);
-  std::error_code error;
-  if (std::filesystem::is_directory(directory, error)) return;
   const std::string parent = ParentDirectory(directory);
+  std::error_code error;
+  if (std::filesystem::is_directory(directory, error)) {
+    // Its maker may have died before it was durable. What nobody may write to, no run made.
+    if (::access(parent.c_str(), R_OK | W_OK) == 0) SyncDirectory(parent);
+    return;
+  }
   if (parent != directory) MakeDirectories(parent);
   // Another rank may be making the same directory: that is no failure.
-  if (::mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST) {
-    ThrowErrno(errno, "mkdir", directory);
-  }
+  const bool made = ::mkdir(directory.c_str(), 0777) == 0;
+  if (!made && errno != EEXIST) ThrowErrno(errno, "mkdir", directory);
   if (!std::filesystem::is_directory(directory, error)) ThrowErrno(ENOTDIR, "mkdir", directory);
-  SyncDirectory(parent);
+  try {
+    SyncDirectory(parent);
+  } catch (const Error&) {
+    // No later fsync would prove it durable: it has to be made anew.
+    if (made) ::rmdir(directory.c_str());
+    throw;
+  }
 }
 
 void WriteFileAtomically(const std::string& path, const std::function<void(File&)>& write) {
-  const std::string part = path + ".part";
-  try {
-    File file = File::Create(part);
-    write(file);
-    file.Sync();
-    file.Close();
-    RenameFile(part, path);
-  } catch (const Error&) {
-    RemoveFileQuietly(part);
-    throw;
-  }
-  SyncDirectory(ParentDirectory(path));
+  ReplaceFile(path, write, [](const std::string&) {});
 }
 
 void WriteFileAtomically(const std::string& path, std::string_view content) {
-  WriteFileAtomically(path, [&](File& file) { file.Write(std::as_bytes(std::span(content))); });
+  const auto bytes = std::as_bytes(std::span(content));
+  ReplaceFile(
+      path, [&](File& file) { file.Write(bytes); },
+      [&](const std::string& written) { CheckContent(written, bytes); });
 }
 
 std::string ReadWholeFile(const std::string& path, uint64_t max_bytes, Links links) {

@@ -74,13 +74,14 @@ bool RemoveFile(const std::string& path);
 /// Removes a file if it can be removed; for clean-up while another error is on its way.
 void RemoveFileQuietly(const std::string& path) noexcept;
 
-/// Makes a directory and its missing parents, each made durable in its parent.
+/// Makes a directory and its missing parents, each made durable in its parent; so is one that is
+/// there already.
 void MakeDirectories(const std::string& path);
 
 /// Writes a whole file so that readers see the old content or the new, never a part:
-/// PATH.part, fsync, rename, fsync of the directory.
+/// PATH.part, fsync, a look at whether it reads back so, rename, fsync of the directory.
 void WriteFileAtomically(const std::string& path, std::string_view content);
-/// The same for content that `write` appends to the file it is given.
+/// The same for content that `write` appends to the file it is given, and nobody reads back.
 void WriteFileAtomically(const std::string& path, const std::function<void(File&)>& write);
 
 /// The content of a regular file, refused if it has more than `max_bytes`.

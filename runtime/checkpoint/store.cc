@@ -65,11 +65,11 @@ std::vector<Step> ListSteps(const std::string& checkpoints) {
   return steps;
 }
 
-// Removes the files of a folder, those that make it a checkpoint first.
+// Removes the files of a folder, first what makes it a checkpoint. That is made durable even where
+// there is no COMMIT: it may just have been removed.
 void RemoveContents(const std::string& directory) {
-  for (const char* name : {kCommitFile, kManifestFile}) {
-    if (RemoveFile(JoinPath(directory, name))) SyncDirectory(directory);
-  }
+  RemoveFile(JoinPath(directory, kCommitFile));
+  SyncDirectory(directory);
   for (const std::string& name : ListDirectory(directory)) RemoveFile(JoinPath(directory, name));
 }
 
@@ -133,9 +133,13 @@ std::string BeginCheckpoint(const std::string& run_dir, int64_t iteration) {
     Throw(ErrorKind::kCheckpoint, directory,
           "is committed already; remove it, or give the run another run_dir");
   }
-  MakeDirectories(directory);
-  RemoveContents(directory);
-  SyncDirectory(directory);
+  try {
+    MakeDirectories(directory);
+    RemoveContents(directory);
+  } catch (const Error&) {
+    AbortCheckpoint(directory);
+    throw;
+  }
   return directory;
 }
 
@@ -163,6 +167,7 @@ void CommitCheckpoint(const std::string& directory, const Manifest& manifest) {
     WriteFileAtomically(path.parent_path() / kLatestFile, StepName(manifest.iteration) + "\n");
   } catch (const Error& error) {
     LOG(WARNING) << "the checkpoint is committed, but its hint is not: " << error.what();
+    RemoveFileQuietly(path.parent_path() / kLatestFile);  // better none than that of an older one
   }
 }
 
@@ -200,22 +205,23 @@ std::vector<std::string> ApplyRetention(const std::string& run_dir, const Retent
     return iteration == policy.protect_iteration ||
            (policy.retain_interval > 0 && iteration % policy.retain_interval == 0);
   };
-  std::vector<std::string> removed;
-  int64_t newer = 0;  // committed
+  std::vector<std::string> staying;
+  std::vector<std::string> going;
   for (const Step& step : ListSteps(CheckpointsDirectory(run_dir))) {
-    bool remove = false;
     if (HasCommit(step.path)) {
-      remove = policy.keep > 0 && newer >= policy.keep && !outlives_age(step.iteration);
-      ++newer;
-    } else {
+      const bool stays =
+          policy.keep < 1 || std::ssize(staying) < policy.keep || outlives_age(step.iteration);
+      (stays ? staying : going).push_back(step.path);
+    } else if (!staying.empty() && !Exists(JoinPath(step.path, kDamagedFile))) {
       // Newer than every commit, it may be a save under way.
-      remove = newer > 0 && !Exists(JoinPath(step.path, kDamagedFile));
+      going.push_back(step.path);
     }
-    if (!remove) continue;
-    RemoveCheckpoint(step.path);
-    removed.push_back(step.path);
   }
-  return removed;
+  if (going.empty()) return going;
+  // A run that died may have left a COMMIT that is not durable yet.
+  for (const std::string& path : staying) SyncDirectory(path);
+  for (const std::string& path : going) RemoveCheckpoint(path);
+  return going;
 }
 
 const char* CheckpointStateName(CheckpointState state) {
