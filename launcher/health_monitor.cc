@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "parallel/agreement.h"
 #include "parallel/flight_files.h"
@@ -31,11 +33,20 @@ HealthMonitor::HealthMonitor(const Mesh& mesh, const Options& options)
     : world_(mesh.world()),
       hosts_(mesh.world().AllGatherBytes(HostName())),
       stragglers_(StagesOf(mesh.shape())) {
-  if (world_.size() == 1 || options.hang_timeout_seconds == 0) return;
+  if (world_.size() == 1) return;
+  directory_ = RunOnFirst(world_, [&] { return BeginFlight(options.run_dir, hosts_); });
+  if (options.hang_timeout_seconds == 0) return;
   Watchdog::Options watch;
-  watch.directory = RunOnFirst(world_, [&] { return BeginFlight(options.run_dir, hosts_); });
+  watch.directory = directory_;
   watch.least_seconds = options.hang_timeout_seconds;
   watchdog_ = std::make_unique<Watchdog>(world_, watch);
+}
+
+void HealthMonitor::LetFirstReport() const {
+  constexpr std::chrono::seconds kPatience(5);
+  if (!directory_.empty() && !AnnounceFailure(directory_)) {
+    std::this_thread::sleep_for(kPatience);
+  }
 }
 
 void HealthMonitor::BeginStep(int64_t iteration) {

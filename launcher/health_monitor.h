@@ -24,6 +24,11 @@ class HealthMonitor {
   /// Collective over the mesh's world.
   HealthMonitor(const Mesh& mesh, const Options& options);
 
+  /// Called by a rank that is to end the run with an error: returns at once on the first such rank;
+  /// on others, which most often met the same error, only after the first had the time to report it
+  /// and to end them.
+  void LetFirstReport() const;
+
   /// Before each step, and after it.
   void BeginStep(int64_t iteration);
   void EndStep();
@@ -36,6 +41,7 @@ class HealthMonitor {
   Communicator& world_;
   std::vector<std::string> hosts_;
   StragglerDetector stragglers_;
+  std::string directory_;  // of the flight files; empty: a run of one rank
   std::unique_ptr<Watchdog> watchdog_;
   Stopwatch step_;
   int64_t wait_before_ns_ = 0;

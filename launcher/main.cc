@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <iostream>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -66,6 +67,7 @@ int Main(int argc, char** argv) {
   program.executable = std::filesystem::read_symlink("/proc/self/exe").string();
   program.sources.configs_dir = FindConfigsDir(program.executable);
 
+  if (IsSpareRank() && argc > 1 && std::string_view(argv[1]) != "train") return kExitOk;
   int exit_status = kExitOk;
   CLI::App app("Cairn trains GPT-scale Transformers over many ranks.", "cairn");
   app.require_subcommand(1);

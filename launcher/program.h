@@ -8,6 +8,10 @@
 
 namespace cairn {
 
+/// Whether a launcher started this process as another rank than the first: what needs one process
+/// only is left to that.
+bool IsSpareRank();
+
 /// How this process was started.
 struct Program {
   int* argc = nullptr;

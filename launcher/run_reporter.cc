@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "runtime/base/error.h"
+#include "runtime/base/shell.h"
 #include "runtime/checkpoint/file.h"
 
 namespace cairn {
@@ -169,8 +170,9 @@ void RunReporter::Summarize(TrainEngine& engine, const std::string& program) {
   if (!summary_.last_checkpoint.empty()) {
     const std::string launch =
         world_->size() > 1 ? fmt::format("mpirun --oversubscribe -n {} ", world_->size()) : "";
-    summary_.resume_command = fmt::format("{}{} train {} checkpoint.load=auto", launch, program,
-                                          JoinPath(config_.run_dir(), "config.textproto"));
+    summary_.resume_command =
+        launch + ShellLine({program, "train", JoinPath(config_.run_dir(), "config.textproto"),
+                            "checkpoint.load=auto"});
     if (engine.iteration() >= config_.train().train_iters()) {
       summary_.resume_command +=
           fmt::format(" train.train_iters={}", 2 * config_.train().train_iters());

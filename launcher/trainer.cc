@@ -62,11 +62,14 @@ std::string Trainer::ChooseCheckpoint() {
   const std::string& load = config_.checkpoint().load();
   std::string chosen;
   if (load == "auto") {
-    auto passed_over = [](const std::string& path, const std::string& reason) {
+    std::vector<std::string> damaged;
+    auto passed_over = [&](const std::string& path, const std::string& reason) {
       fmt::print(stderr, "cairn: passing over {}: {}\n", path, reason);
-      QuarantineCheckpoint(path);
+      damaged.push_back(path);
     };
     chosen = FindNewestGood(run_dir, VerifyLevel::kFull, passed_over).value_or("");
+    if (chosen.empty()) RefuseToForget(damaged);
+    for (const std::string& path : damaged) QuarantineCheckpoint(path);
   } else if (!load.empty()) {
     chosen = ResolveCheckpoint(load);
   }
@@ -84,6 +87,17 @@ std::string Trainer::ChooseCheckpoint() {
   return chosen;
 }
 
+void Trainer::RefuseToForget(const std::vector<std::string>& damaged) const {
+  // What was never committed is no loss.
+  const auto lost = std::ranges::find_if(damaged, WasCommitted);
+  if (lost == damaged.end()) return;
+  Throw(
+      ErrorKind::kCheckpoint, *lost,
+      "is damaged, and {} holds no good checkpoint: a start from nothing would overwrite what may "
+      "be mended (`cairn ckpt verify`, `cairn ckpt repair`); to train anew give another run_dir",
+      config_.run_dir());
+}
+
 void Trainer::BuildEngine(const std::string& checkpoint, Device& device) {
   if (checkpoint.empty()) {
     engine_ = std::make_unique<TrainEngine>(config_, *mesh_, device);
@@ -97,14 +111,26 @@ void Trainer::BuildEngine(const std::string& checkpoint, Device& device) {
 }
 
 void Trainer::Announce(const std::string& checkpoint) const {
-  fmt::print(stderr, "run {}: {} on {} ranks ({}), {}\n", config_.run_dir(),
-             config_.train().precision(), mesh_->world().size(), mesh_->shape().ToString(),
+  const int ranks = mesh_->world().size();
+  fmt::print(stderr, "run {}: {} on {} rank{} ({}), {}\n", config_.run_dir(),
+             config_.train().precision(), ranks, ranks == 1 ? "" : "s", mesh_->shape().ToString(),
              checkpoint.empty() ? "starting afresh"
                                 : fmt::format("resuming from {} (iteration {})", checkpoint,
                                               engine_->iteration()));
 }
 
 ExitStatus Trainer::Run() {
+  try {
+    return Train();
+  } catch (const CollectiveError&) {
+    throw;  // all ranks have it, and the first reports it
+  } catch (const std::exception&) {
+    health_->LetFirstReport();
+    throw;
+  }
+}
+
+ExitStatus Trainer::Train() {
   const SampleReader next_sample = [this](int64_t index, std::span<int32_t> tokens) {
     train_data_->Get(index, tokens);
   };
@@ -162,8 +188,10 @@ void Trainer::Save() {
 void Trainer::SaveAtEnd() {
   if (saved_iteration_ == engine_->iteration()) return;
   saver_->Save(engine_->Describe(), engine_->State());
-  const CheckpointSaver::Outcome outcome = CollectSave();
+  const CheckpointSaver::Outcome outcome = saver_->Collect();
   if (outcome.error) throw *outcome.error;
+  saved_iteration_ = outcome.iteration;
+  reporter_->Saved(outcome);
 }
 
 CheckpointSaver::Outcome Trainer::CollectSave() {

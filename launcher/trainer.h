@@ -27,9 +27,12 @@ class Trainer {
   ExitStatus Run();
 
  private:
+  ExitStatus Train();
   void OpenData();
   /// Decides on rank 0 what to load; empty: start afresh.
   std::string ChooseCheckpoint();
+  /// Throws where `damaged` checkpoints are all that a run has: it must not begin anew over them.
+  void RefuseToForget(const std::vector<std::string>& damaged) const;
   /// The engine with its weights: those of `checkpoint`, or initial ones where that is empty. Waits
   /// for no other rank.
   void BuildEngine(const std::string& checkpoint, Device& device);

@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kStall = "STALL";
 constexpr const char* kVerdict = "VERDICT";
+constexpr const char* kFailed = "FAILED";
 constexpr const char* kHosts = "hosts.json";
 constexpr size_t kKeptStarts = 8;
 constexpr uint64_t kMaxFileBytes = uint64_t{64} << 20;
@@ -103,6 +104,14 @@ StallEvidence ReadEvidence(const std::string& directory) {
 
 bool WriteVerdict(const std::string& directory, const StallVerdict& verdict) {
   return MakeOnce(JoinPath(directory, kVerdict), verdict.text + "\n");
+}
+
+bool AnnounceFailure(const std::string& directory) noexcept {
+  try {
+    return MakeOnce(JoinPath(directory, kFailed), "");
+  } catch (const std::exception&) {
+    return true;  // twice reported is better than never
+  }
 }
 
 std::optional<std::string> NewestStall(const std::string& run_dir) {

@@ -11,6 +11,7 @@
 //   STALL             a rank waited too long; seen by the others, which then write
 //   rank-00003.json   the FlightRecord of a rank
 //   VERDICT           StallVerdict::text
+//   FAILED            a rank ends the run with an error
 
 namespace cairn {
 
@@ -28,6 +29,9 @@ StallEvidence ReadEvidence(const std::string& directory);
 
 /// Writes the verdict; false where another rank has.
 bool WriteVerdict(const std::string& directory, const StallVerdict& verdict);
+
+/// Notes that a rank ends the run; false where another rank has before.
+bool AnnounceFailure(const std::string& directory) noexcept;
 
 /// The newest start of a run that stalled; nothing if none did.
 std::optional<std::string> NewestStall(const std::string& run_dir);

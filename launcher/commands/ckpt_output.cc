@@ -23,6 +23,7 @@ namespace cairn {
 namespace {
 
 constexpr size_t kMaxDamageLines = 100;
+constexpr size_t kMaxAlike = 3;  // of these, damages of one file with one message
 
 // The terminal's numbers for each Style.
 constexpr std::array<const char*, 5> kColours = {"0", "1", "32", "33", "31"};
@@ -152,12 +153,24 @@ Json DamagesJson(const std::vector<Damage>& damages) {
 
 std::string DamagesText(const std::vector<Damage>& damages) {
   std::string text;
-  for (size_t i = 0; i < std::min(damages.size(), kMaxDamageLines); ++i) {
-    text += fmt::format("  {}\n", Describe(damages[i]));
+  size_t lines = 0;
+  for (size_t i = 0; i < damages.size() && lines < kMaxDamageLines;) {
+    // A lost file has the same to say of each of its tensors.
+    size_t end = i + 1;
+    while (end < damages.size() && damages[end].file == damages[i].file &&
+           damages[end].message == damages[i].message) {
+      ++end;
+    }
+    const size_t shown = std::min(end, i + kMaxAlike);
+    for (size_t line = i; line < shown; ++line, ++lines) {
+      text += fmt::format("  {}\n", Describe(damages[line]));
+    }
+    if (shown < end) {
+      text += fmt::format("  {}: and {} more of its tensors\n", damages[i].file, end - shown);
+    }
+    i = end;
   }
-  if (damages.size() > kMaxDamageLines) {
-    text += fmt::format("  and {} more; --json lists all\n", damages.size() - kMaxDamageLines);
-  }
+  if (lines >= kMaxDamageLines) text += "  and more; --json lists all\n";
   return text;
 }
 

@@ -9,7 +9,7 @@
 #include "launcher/commands/launch_actions.h"
 #include "launcher/factories.h"
 #include "launcher/launch/sbatch.h"
-#include "launcher/launch/shell.h"
+#include "runtime/base/shell.h"
 #include "launcher/launch/slurm.h"
 #include "launcher/run_config.h"
 #include "runtime/checkpoint/file.h"

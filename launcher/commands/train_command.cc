@@ -148,6 +148,7 @@ int Train(const TrainArguments& arguments, const std::vector<std::string>& overr
                       program.sources);
   };
   if (arguments.dry_run) {
+    if (IsSpareRank()) return kExitOk;
     UseCores(UsableCores());
     return DryRun(request.load(), arguments.world_size);
   }

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "launcher/launch/mpirun.h"
-#include "launcher/launch/shell.h"
+#include "runtime/base/shell.h"
 #include "launcher/launch/slurm.h"
 #include "runtime/base/error.h"
 #include "runtime/checkpoint/file.h"

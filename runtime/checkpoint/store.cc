@@ -200,6 +200,10 @@ void ReleaseCheckpoint(const std::string& directory) {
   SyncDirectory(directory);
 }
 
+bool WasCommitted(const std::string& directory) {
+  return HasCommit(directory) || Exists(JoinPath(directory, kDamagedFile));
+}
+
 std::vector<std::string> ApplyRetention(const std::string& run_dir, const RetentionPolicy& policy) {
   const auto outlives_age = [&](int64_t iteration) {
     return iteration == policy.protect_iteration ||

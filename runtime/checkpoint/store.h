@@ -48,6 +48,9 @@ void QuarantineCheckpoint(const std::string& directory);
 /// The inverse, where what looked like damage turned out not to be.
 void ReleaseCheckpoint(const std::string& directory);
 
+/// Whether a step folder is or was a checkpoint, damaged or not; else an attempt left it.
+bool WasCommitted(const std::string& directory);
+
 /// Which committed checkpoints stay.
 struct RetentionPolicy {
   int64_t keep = 0;                ///< so many of the newest; all if < 1

@@ -58,6 +58,21 @@ void ExpectResumes(const Workspace& workspace, const std::string& launch) {
   EXPECT_EQ(Committed(workspace).back(), newest + 2);
 }
 
+TEST(DamageTest, WhereAllCheckpointsAreDamagedNothingBeginsAnew) {
+  const Workspace workspace;
+  workspace.RunWell(
+      "cairn train tiny.textproto save_interval=2;"
+      "for step in run/checkpoints/step-*; do truncate -s -1 $step/shard-00000.safetensors; done");
+  const Outcome resumed = workspace.Run("cairn train tiny.textproto load=auto");
+  EXPECT_EQ(resumed.status, 3) << resumed.err;
+  EXPECT_EQ(CountErrors(resumed.err), 1) << resumed.err;
+  EXPECT_THAT(resumed.err, HasSubstr("holds no good checkpoint"));
+  EXPECT_TRUE(HasCommit(workspace, 2));  // nothing was touched
+  // Nor where they were set aside before.
+  workspace.RunWell("for step in run/checkpoints/step-*; do mv $step/COMMIT $step/DAMAGED; done");
+  EXPECT_EQ(workspace.Run("cairn train tiny.textproto load=auto").status, 3);
+}
+
 TEST(DamageTest, ResumeTakesTheCheckpointBeforeAndSaysSo) {
   const Workspace workspace;
   workspace.RunWell(
@@ -208,6 +223,16 @@ TEST(KillTest, OneRankDiesAndAllEnd) {
   EXPECT_GE(Committed(workspace).back(), 4);
   ExpectVerified(workspace);
   ExpectResumes(workspace, "mpirun -n 3 cairn");
+}
+
+TEST(ThrowTest, AnErrorThatAllRanksMeetIsReportedOnce) {
+  const Workspace workspace;
+  workspace.RunWell("printf '\\377\\377' | dd of=corpus.bin bs=2 seek=2001 conv=notrunc");
+  const Outcome outcome = workspace.Run(
+      fmt::format("exec mpirun -n 2 cairn train tiny.textproto run_dir=run {}", kEndless));
+  EXPECT_EQ(outcome.status, 3) << outcome.err;
+  EXPECT_EQ(CountErrors(outcome.err), 1) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("token 65535 is outside the vocabulary"));
 }
 
 TEST(ThrowTest, OneRankFailsMidRunAndAllEnd) {

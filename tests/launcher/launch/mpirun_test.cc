@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "launcher/launch/shell.h"
+#include "runtime/base/shell.h"
 #include "runtime/base/error.h"
 
 namespace cairn {

@@ -1,4 +1,4 @@
-#include "launcher/launch/shell.h"
+#include "runtime/base/shell.h"
 
 namespace cairn {
 namespace {
