@@ -9,6 +9,7 @@
 #include <exception>
 #include <filesystem>
 #include <iostream>
+#include <new>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -110,6 +111,10 @@ int main(int argc, char** argv) {
     return error.exit_status();
   } catch (const std::system_error& error) {
     cairn::ReportError(cairn::Error(cairn::ErrorKind::kIo, "operating system", error.what()));
+    return cairn::kExitRunFailed;
+  } catch (const std::bad_alloc&) {
+    cairn::ReportError(
+        cairn::Error(cairn::ErrorKind::kOutOfMemory, "host memory", "no more of it was granted"));
     return cairn::kExitRunFailed;
   } catch (const std::exception& error) {
     cairn::ReportError(cairn::Error(cairn::ErrorKind::kInternal, "unexpected", error.what()));

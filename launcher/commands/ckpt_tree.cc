@@ -79,6 +79,15 @@ std::vector<Node> Collapse(std::vector<Node> nodes) {
   return collapsed;
 }
 
+// A name that leads to a single one is no fork: "mlp.fc1", not "mlp" with only "fc1" in it.
+Node Join(Node node) {
+  if (node.children.size() != 1 || !node.kinds.empty()) return node;
+  Node only = std::move(node.children.front());
+  only.name = node.name + "." + only.name;
+  only.count = node.count;
+  return only;
+}
+
 Node Build(std::string name, const Branch& branch) {
   Node node;
   node.name = std::move(name);
@@ -96,18 +105,11 @@ Node Build(std::string name, const Branch& branch) {
     text += fmt::format("{}={};", child_name, children.back().signature);
   }
   node.signature = Sha256Hex(text);
-  node.children = Collapse(std::move(children));
-  for (const Node& child : node.children) {
+  for (Node& child : Collapse(std::move(children))) {
     node.tensors += child.tensors;
     node.parameters += child.parameters;
     node.bytes += child.bytes;
-  }
-  // A name that leads to a single one is no fork.
-  if (node.children.size() == 1 && node.kinds.empty() && !node.name.empty()) {
-    Node only = std::move(node.children.front());
-    only.name = node.name + "." + only.name;
-    only.signature = node.signature;
-    return only;
+    node.children.push_back(Join(std::move(child)));
   }
   return node;
 }

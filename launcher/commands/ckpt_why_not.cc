@@ -99,10 +99,12 @@ void ExplainDamaged(Answer& answer, const std::vector<Damage>& damages) {
 // Of a sound checkpoint: what else a run needs.
 void ExplainContent(Answer& answer) {
   const Manifest manifest = LoadManifest(answer.directory);
-  const bool only_weights = std::ranges::all_of(
-      manifest.tensors, [](const TensorEntry& tensor) { return tensor.kind == kWeightKind; });
-  if (only_weights) {
-    answer.reasons.emplace_back("It holds weights only: the optimizer's state is missing.");
+  const bool has_state = std::ranges::any_of(
+      manifest.tensors, [](const TensorEntry& tensor) { return tensor.kind != kWeightKind; });
+  if (!has_state && manifest.training_state.optimizer_steps > 0) {
+    answer.reasons.push_back(
+        fmt::format("It holds weights only, after {} steps of an optimizer whose state is missing.",
+                    manifest.training_state.optimizer_steps));
     answer.advice.emplace_back("`cairn eval` and `cairn generate` can use it.");
   }
   try {

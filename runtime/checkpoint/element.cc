@@ -23,7 +23,8 @@ float DecodeFloat(uint32_t bits, int exponent_bits, int mantissa_bits, bool has_
   const uint32_t sign = bits >> (exponent_bits + mantissa_bits);
   const uint32_t magnitude = bits & ((1U << (exponent_bits + mantissa_bits)) - 1);
   const uint32_t largest_exponent = ((1U << exponent_bits) - 1) << mantissa_bits;
-  const uint32_t nan = has_infinity ? largest_exponent + 1 : largest_exponent * 2 - 1;
+  const uint32_t all_ones = largest_exponent | ((1U << mantissa_bits) - 1);
+  const uint32_t nan = has_infinity ? largest_exponent + 1 : all_ones;
   float value = 0;
   if (has_infinity && magnitude == largest_exponent) {
     value = std::numeric_limits<float>::infinity();

@@ -301,7 +301,22 @@ INSTANTIATE_TEST_SUITE_P(
         ErrorCase{"CheckpointsOfNothing", "cairn ckpt ls nope", 3, {"nope: is no folder"}},
         ErrorCase{"NoCheckpoint", "mkdir d; cairn ckpt info d", 3, {"d: has no good checkpoint"}},
         ErrorCase{
-            "BothLevels", "cairn ckpt verify run --quick --full", 2, {"--quick excludes --full"}}),
+            "BothLevels", "cairn ckpt verify run --quick --full", 2, {"--quick excludes --full"}},
+        ErrorCase{"DiffWithOne", "cairn ckpt diff run", 2, {"other is required"}},
+        ErrorCase{"DiffTolerance", "cairn ckpt diff a b --rtol -1", 2, {"at least 0"}},
+        ErrorCase{"DiffUlp", "cairn ckpt diff a b --ulp some", 2, {"--ulp"}},
+        ErrorCase{"IdTwice", "cairn ckpt id run --text --json", 2, {"--json excludes --text"}},
+        ErrorCase{"HistogramScale",
+                  "cairn ckpt stats run --histogram log10",
+                  2,
+                  {"log10 not in {log2,linear}"}},
+        ErrorCase{"GcOfNothing", "cairn ckpt gc nope", 3, {"nope: is no folder"}},
+        ErrorCase{"GcKeepsNothing",
+                  "cairn ckpt gc run --keep 0",
+                  2,
+                  {"--keep: 0 is not a number of at least 1"}},
+        ErrorCase{"GcEveryOfAll", "cairn ckpt gc run --keep-every 5", 2, {"requires --keep"}},
+        ErrorCase{"WhyNotNothing", "cairn ckpt why-not nope", 3, {"nope: is no folder"}}),
     CaseName);
 
 // Leaves checkpoints of iterations 2 and 4 in run.
@@ -363,6 +378,21 @@ INSTANTIATE_TEST_SUITE_P(
                   TRAINED "cairn ckpt show run 'final_norm.weight[40:50]'",
                   2,
                   {"slice [40:50]", "which has size 32"}},
+        ErrorCase{"NoSuchTensorToDraw",
+                  TRAINED "cairn ckpt layout run nope",
+                  2,
+                  {"TENSOR", "no tensor \"nope\""}},
+        ErrorCase{"DiffOfDamaged",
+                  TRAINED "printf X | dd of=" STEP_4
+                          "/shard-00000.safetensors seek=20000 bs=1 conv=notrunc 2> /dev/null; "
+                          "cairn ckpt diff run/checkpoints/step-00000002 " STEP_4,
+                  3,
+                  {STEP_4 "/shard-00000.safetensors: tensor \"", "bytes [", "CRC32C"}},
+        ErrorCase{"IdOfDamaged",
+                  TRAINED "truncate -s 30000 " STEP_4 "/shard-00000.safetensors; "
+                          "cairn ckpt id " STEP_4,
+                  3,
+                  {"has 30000 bytes"}},
         ErrorCase{"LostOutput",
                   TRAINED "cairn ckpt tensors run --json > /dev/full",
                   3,

@@ -198,6 +198,21 @@ TEST_P(ResumeTest, IsBitwiseInTheSameLayoutAndCloseInOthers) {
 INSTANTIATE_TEST_SUITE_P(Layouts, ResumeTest, ::testing::ValuesIn(kLayouts),
                          [](const auto& info) { return std::string(info.param.name); });
 
+TEST(RunTest, DeterministicRunsOfTwoLayoutsHaveTheSameContent) {
+  const Workspace workspace;
+  workspace.RunWell("cairn train tiny.textproto run_dir=a deterministic=true");
+  workspace.RunWell(
+      "mpirun -n 2 cairn train tiny.textproto run_dir=b deterministic=true "
+      "data_parallel_sharding_strategy=optim");
+  workspace.RunWell(
+      "mpirun -n 2 cairn train tiny.textproto run_dir=c deterministic=true "
+      "pipeline_model_parallel_size=2");
+  const std::string id = workspace.RunWell("cairn ckpt id a");
+  EXPECT_EQ(workspace.RunWell("cairn ckpt id b"), id);
+  EXPECT_EQ(workspace.RunWell("cairn ckpt id c"), id);
+  EXPECT_THAT(workspace.RunWell("cairn ckpt diff a c"), HasSubstr("all equal"));
+}
+
 class TrainedTest : public ::testing::Test {
  protected:
   TrainedTest() { workspace_.RunWell("cairn train tiny.textproto"); }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -107,6 +108,12 @@ std::string SaveTiled(const std::string& run_dir, const std::vector<float>& valu
   return directory;
 }
 
+// 0, 1, 2, ...: exact as floats, of which small tensors are enough.
+std::vector<float> Places(int64_t count) {
+  CHECK_LT(count, int64_t{1} << 24);
+  return Values(count, 0);
+}
+
 std::vector<float> SmallWeight() { return Values(24, 1); }
 std::vector<float> SmallMoment() { return Values(24, 2); }
 
@@ -173,6 +180,39 @@ void WriteUncheckedCommit(const std::string& directory, const std::string& manif
                                .manifest_bytes = manifest.size(),
                                .manifest_sha256 = Sha256Hex(manifest)};
   WriteFile(directory + "/" + kCommitFile, record.Render());
+}
+
+std::string WriteTiledCheckpoint(const std::string& run_dir, const Manifest& description,
+                                 const std::vector<WholeTensor>& tensors, int pieces, int shards,
+                                 uint32_t seed) {
+  const std::string directory = BeginCheckpoint(run_dir, description.iteration);
+  std::vector<ShardWriter> writers;
+  for (int s = 0; s < shards; ++s) writers.emplace_back(directory, ShardFileName(s));
+  std::deque<std::string> kept;  // what the writers are told of
+  size_t turn = seed;
+  for (const WholeTensor& tensor : tensors) {
+    const bool cuts = Elements(tensor.shape) > 1;
+    const std::vector<Tile> tiles =
+        cuts ? RandomTiling(tensor.shape, pieces, seed++)
+             : std::vector<Tile>{{std::vector<int64_t>(tensor.shape.size(), 0), tensor.shape}};
+    const size_t element = tensor.bytes.size() / std::max<int64_t>(Elements(tensor.shape), 1);
+    for (const Tile& tile : tiles) {
+      // Its bytes, one element after the other.
+      std::string& bytes = kept.emplace_back();
+      for (const float place : Slice(Places(Elements(tensor.shape)), tensor.shape, tile)) {
+        bytes += tensor.bytes.substr(static_cast<size_t>(place) * element, element);
+      }
+      writers[turn++ % writers.size()].Add({tensor.name, tensor.kind, tensor.dtype, tensor.shape,
+                                            tile.offset, tile.extent,
+                                            std::as_bytes(std::span(bytes))});
+    }
+  }
+  std::vector<ShardResult> results;
+  for (ShardWriter& writer : writers) results.push_back(writer.Write());
+  Manifest manifest = description;
+  MergeShards(std::move(results), manifest);
+  CommitCheckpoint(directory, manifest);
+  return directory;
 }
 
 std::string ReadFile(const std::string& path) {

@@ -62,6 +62,28 @@ void WriteUncheckedCommit(const std::string& directory, const std::string& manif
 std::vector<float> SmallWeight();
 std::vector<float> SmallMoment();
 
+/// A whole tensor of any dtype.
+struct WholeTensor {
+  std::string name;
+  std::string kind;
+  std::string dtype;
+  std::vector<int64_t> shape;
+  std::string bytes;  ///< row-major
+};
+
+/// The bytes of `values`.
+template <typename T>
+std::string BytesOf(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+/// Writes and commits a checkpoint of `tensors` and, but for tensors and files, of `description`:
+/// each tensor is cut at random into about `pieces` rectangles, which are dealt out to `shards`
+/// shards. Returns its folder.
+std::string WriteTiledCheckpoint(const std::string& run_dir, const Manifest& description,
+                                 const std::vector<WholeTensor>& tensors, int pieces, int shards,
+                                 uint32_t seed);
+
 /// Whole content of a file, and its replacement in place.
 std::string ReadFile(const std::string& path);
 void WriteFile(const std::string& path, const std::string& content);
