@@ -11,6 +11,7 @@
 
 #include "points_testing.h"
 #include "power_loss_testing.h"
+#include "timeline_testing.h"
 
 namespace cairn::faults {
 namespace {
@@ -18,125 +19,6 @@ namespace {
 using ::testing::IsEmpty;
 
 constexpr size_t kStatesAtAnOperation = 100;
-
-// Nobody reads a file that has not got its name yet.
-FolderImage WithoutParts(FolderImage image) {
-  for (auto& [path, content] : image) {
-    if (path.ends_with(".part")) content = "";
-  }
-  return image;
-}
-
-// What a run was told so far, as the marks of the journal say.
-struct Promises {
-  Scenario scenario;    // whose save is under way
-  int64_t unsure = -1;  // an attempt that retention may have taken for a checkpoint
-  bool saved = false;
-  bool retained = false;
-
-  void Hear(const std::string& mark) {
-    if (mark == "saved") {
-      saved = true;
-    } else if (mark == "retained") {
-      retained = true;
-    } else {
-      if (saved) scenario.committed.push_back(scenario.iteration);
-      if (!saved) scenario.aborted.push_back(scenario.iteration);
-      const std::set<int64_t> kept =
-          scenario.Kept({scenario.committed.begin(), scenario.committed.end()});
-      if (saved) scenario.committed.assign(kept.begin(), kept.end());
-      scenario.iteration = std::stoll(mark.substr(mark.find(' ')));
-      saved = retained = false;
-    }
-  }
-
-  std::string ToString() const {
-    return fmt::format("{} {} {} {} {}", fmt::join(scenario.committed, ","),
-                       fmt::join(scenario.aborted, ","), scenario.iteration, saved, retained);
-  }
-
-  std::vector<std::string> Check(const std::string& run_dir) const {
-    std::vector<std::string> problems;
-    CheckStopped(scenario, run_dir, saved, true, problems);
-    std::set<int64_t> aborted = AbortedAttempts(run_dir);
-    aborted.erase(unsure);
-    if (retained && !aborted.empty()) problems.emplace_back("what was removed is back");
-    return problems;
-  }
-};
-
-// States that were looked at, with what was promised then.
-using Seen = std::set<std::pair<std::string, FolderImage>>;
-
-// A run of which the power is lost at any time.
-struct Timeline {
-  Scenario scenario;
-  std::string root;
-  FolderImage before;
-  std::vector<JournalEntry> journal;
-  size_t skipped = 0;   ///< entries of the journal after which the scenario's save begins
-  int64_t unsure = -1;  ///< a checkpoint of the scenario that may be lost, until another one was
-                        ///< removed because it was there
-};
-
-// Looks at every state that was not seen, until a problem.
-std::vector<std::string> LosePower(const Timeline& run, Seen& seen) {
-  std::mt19937_64 random(1);
-  Disk disk(run.root, run.before);
-  const Scratch scratch;
-  Promises promises = {.scenario = run.scenario};
-  Promises without = {.scenario = run.scenario, .unsure = run.unsure};
-  std::erase(without.scenario.committed, run.unsure);
-  without.scenario.aborted.push_back(run.unsure);
-  for (size_t i = 0; i <= run.journal.size(); ++i) {
-    if (i >= run.skipped) {
-      for (const FolderImage& image : disk.AfterPowerLoss(kStatesAtAnOperation, random)) {
-        if (!seen.emplace(promises.ToString(), WithoutParts(image)).second) continue;
-        WriteFolder(scratch.root(), image);
-        std::vector<std::string> problems = promises.Check(scratch.run());
-        if (!problems.empty() && run.unsure >= 0 && without.Check(scratch.run()).empty()) {
-          problems.clear();
-        }
-        if (problems.empty()) GoOn(scratch.run(), promises.scenario, problems);
-        for (std::string& problem : problems) {
-          problem = fmt::format("power loss after {} operations{}: {}", i,
-                                promises.saved ? " (saved)" : "", problem);
-        }
-        if (!problems.empty()) return problems;
-      }
-    }
-    if (i == run.journal.size()) break;
-    disk.Apply(run.journal[i]);
-    // The first mark is of the scenario's own save.
-    if (i <= run.skipped || !run.journal[i].mark) continue;
-    promises.Hear(run.journal[i].path);
-    without.Hear(run.journal[i].path);
-  }
-  return {};
-}
-
-Timeline TimelineOf(const Points& points) {
-  return {.scenario = points.scenario(),
-          .root = points.scratch().root(),
-          .before = points.recording().folder,
-          .journal = points.recording().journal};
-}
-
-// The same for a run that another one follows, which `kill` ended.
-Timeline KillThenRun(Points& points, const Plan& kill, const Plan& plan) {
-  points.Reset();
-  points.Run(points.scenario(), kill, /*journal=*/true);
-  const std::vector<JournalEntry> first = ReadJournal(points.scratch().journal());
-  Timeline timeline = TimelineOf(points);
-  timeline.scenario = Found(points.scenario(), points.scratch().run());
-  timeline.skipped = first.size();
-  const bool saved = std::ranges::any_of(
-      first, [](const JournalEntry& entry) { return entry.mark && entry.path == "saved"; });
-  if (!saved) timeline.unsure = points.scenario().iteration;
-  points.Run(timeline.scenario, plan, /*journal=*/true);
-  timeline.journal = ReadJournal(points.scratch().journal());
-  return timeline;
-}
 
 class PowerLossTest : public ::testing::TestWithParam<Scenario> {};
 
@@ -150,7 +32,8 @@ TEST_P(PowerLossTest, TheJournalExplainsTheFolder) {
 TEST_P(PowerLossTest, WhatIsCommittedSurvives) {
   const Points points(GetParam());
   Seen seen;
-  const std::vector<std::string> problems = LosePower(TimelineOf(points), seen);
+  const std::vector<std::string> problems =
+      LosePower(TimelineOf(points), kStatesAtAnOperation, seen);
   EXPECT_THAT(problems, IsEmpty());
   fmt::print("{} states\n", seen.size());
 }
@@ -163,7 +46,7 @@ TEST_P(PowerLossTest, AfterAKillToo) {
     // Ranks but the first are alike.
     if (plan.action != Action::kKillAfter || plan.one_rank || plan.rank > 1) continue;
     const Timeline timeline = KillThenRun(points, plan, {});
-    EXPECT_THAT(LosePower(timeline, seen), IsEmpty())
+    EXPECT_THAT(LosePower(timeline, kStatesAtAnOperation, seen), IsEmpty())
         << "kill after operation " << plan.index << " of rank " << plan.rank;
   }
   fmt::print("{} states\n", seen.size());
@@ -184,7 +67,7 @@ TEST_P(PowerLossTest, AfterAFailedSyncToo) {
     points.Run(points.scenario(), plan, /*journal=*/true);
     Timeline run = TimelineOf(points);
     run.journal = ReadJournal(points.scratch().journal());
-    const std::vector<std::string> problems = LosePower(run, seen);
+    const std::vector<std::string> problems = LosePower(run, kStatesAtAnOperation, seen);
     EXPECT_THAT(problems, IsEmpty()) << Describe(plan, points.shared().report);
   }
   fmt::print("{} states\n", seen.size());
@@ -234,7 +117,7 @@ TEST(SyncTest, EachIsNeeded) {
         shows =
             !LosePower(
                  run({.action = Action::kSkip, .rank = rank, .index = static_cast<int64_t>(index)}),
-                 seen)
+                 kStatesAtAnOperation, seen)
                  .empty();
       }
     }

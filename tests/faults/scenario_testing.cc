@@ -282,7 +282,8 @@ Scenario Found(const Scenario& scenario, const std::string& run_dir) {
   found.committed.assign(good.begin(), good.end());
   found.aborted.assign(aborted.begin(), aborted.end());
   found.iteration = (good.empty() ? 0 : *good.rbegin()) + kInterval;
-  for (const auto* list : {&scenario.committed, &scenario.aborted}) {
+  found.removed.clear();
+  for (const auto* list : {&scenario.committed, &scenario.aborted, &scenario.removed}) {
     std::ranges::copy_if(*list, std::back_inserter(found.removed), [&](int64_t iteration) {
       return !good.contains(iteration) && iteration != found.iteration;
     });
@@ -301,7 +302,10 @@ void GoOn(const std::string& run_dir, const Scenario& scenario,
     return;
   }
   const int64_t from = good.empty() ? 0 : *good.rbegin();
-  const int64_t last = std::max(scenario.iteration, from) + kInterval;
+  int64_t last = std::max(scenario.iteration, from);
+  // Attempts are left alone until a later one is committed.
+  for (const int64_t iteration : AbortedAttempts(run_dir)) last = std::max(last, iteration);
+  last += kInterval;
   for (int64_t iteration = from + kInterval; iteration <= last; iteration += kInterval) {
     try {
       RunLocalRanks(scenario.ranks, [&](Communicator& world) {
