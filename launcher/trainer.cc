@@ -17,8 +17,9 @@ Trainer::Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, S
     : loaded_(loaded), config_(loaded_.config), mesh_(&mesh), stop_(&stop), program_(program) {
   // Whatever the inputs have wrong is found before the model takes memory.
   OpenData();
-  const std::string checkpoint = RunOnFirst(mesh.world(), [&] { return ChooseCheckpoint(); });
+  std::string checkpoint = RunOnFirst(mesh.world(), [&] { return ChooseCheckpoint(); });
   CheckSharedStorage(mesh.world(), config_.run_dir());
+  checkpoint = RunOnFirst(mesh.world(), [&] { return TakeRun(std::move(checkpoint)); });
   RunTogether(mesh.world(), [&] { BuildEngine(checkpoint, device); });
   engine_->Publish();
   if (mesh.world().rank() == 0) Announce(checkpoint);
@@ -35,6 +36,7 @@ Trainer::Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, S
       CheckpointSaver::Options{
           .run_dir = config_.run_dir(),
           .retention = {checkpoints.keep(), checkpoints.save_retain_interval(), resumed_iteration_},
+          .guard = fence_ ? CommitGuard([this] { fence_->Check(); }) : CommitGuard(),
           .async = checkpoints.async()});
 }
 
@@ -85,6 +87,19 @@ std::string Trainer::ChooseCheckpoint() {
           run_dir, newest, start);
   }
   return chosen;
+}
+
+std::string Trainer::TakeRun(std::string checkpoint) {
+  const auto committed = [&] {
+    std::vector<std::string> paths;
+    for (const CheckpointInfo& info : ListCheckpoints(config_.run_dir())) {
+      if (info.state == CheckpointState::kCommitted) paths.push_back(info.path);
+    }
+    return paths;
+  };
+  const std::vector<std::string> before = committed();
+  fence_ = RunFence::Take(config_.run_dir());
+  return committed() == before ? std::move(checkpoint) : ChooseCheckpoint();
 }
 
 void Trainer::RefuseToForget(const std::vector<std::string>& damaged) const {
@@ -197,6 +212,13 @@ void Trainer::SaveAtEnd() {
 CheckpointSaver::Outcome Trainer::CollectSave() {
   CheckpointSaver::Outcome outcome = saver_->Collect();
   if (!outcome.error) saved_iteration_ = outcome.iteration;
+  if (outcome.error) {
+    // A run that is another process's by now is not trained on.
+    RunOnFirst(mesh_->world(), [&] {
+      fence_->Check();
+      return std::string();
+    });
+  }
   reporter_->Saved(outcome);
   return outcome;
 }

@@ -10,6 +10,7 @@
 #include "launcher/train_engine.h"
 #include "parallel/checkpoint_saver.h"
 #include "runtime/base/error.h"
+#include "runtime/checkpoint/fence.h"
 #include "runtime/data/gpt_dataset.h"
 
 namespace cairn {
@@ -31,6 +32,8 @@ class Trainer {
   void OpenData();
   /// Decides on rank 0 what to load; empty: start afresh.
   std::string ChooseCheckpoint();
+  /// Makes this process the run's owner, and chooses again where another committed meanwhile.
+  std::string TakeRun(std::string checkpoint);
   /// Throws where `damaged` checkpoints are all that a run has: it must not begin anew over them.
   void RefuseToForget(const std::vector<std::string>& damaged) const;
   /// The engine with its weights: those of `checkpoint`, or initial ones where that is empty. Waits
@@ -61,6 +64,7 @@ class Trainer {
   std::unique_ptr<GptDataset> valid_data_;
   std::unique_ptr<RunReporter> reporter_;
   std::unique_ptr<HealthMonitor> health_;
+  std::optional<RunFence> fence_;  ///< of rank 0
   std::unique_ptr<CheckpointSaver> saver_;
   int64_t resumed_iteration_ = -1;
   int64_t saved_iteration_ = -1;  ///< of the newest checkpoint that is committed

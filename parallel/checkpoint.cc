@@ -73,10 +73,12 @@ std::vector<ChunkSource> ChunksOf(const std::vector<StatePiece>& pieces) {
 SavedCheckpoint SaveChunks(Communicator& group, const std::string& run_dir,
                            const Manifest& description,
                            const std::function<std::vector<ChunkSource>()>& chunks,
-                           const std::stop_token& stop) {
+                           const CommitGuard& guard, const std::stop_token& stop) {
   SavedCheckpoint saved;
-  const std::string& directory = saved.directory =
-      RunOnFirst(group, [&] { return BeginCheckpoint(run_dir, description.iteration); });
+  const std::string& directory = saved.directory = RunOnFirst(group, [&] {
+    if (guard) guard();
+    return BeginCheckpoint(run_dir, description.iteration);
+  });
   try {
     ShardResult own;
     RunTogether(group, [&] { own = WriteShard(directory, group.rank(), chunks(), stop); });
@@ -95,11 +97,14 @@ SavedCheckpoint SaveChunks(Communicator& group, const std::string& run_dir,
     RunOnFirst(group, [&] {
       Manifest manifest = description;
       MergeShards(std::move(shards), manifest);
-      CommitCheckpoint(directory, manifest);
+      CommitCheckpoint(directory, manifest, guard);
       return std::string();
     });
   } catch (const CollectiveError&) {
-    if (group.rank() == 0) AbortCheckpoint(directory);
+    if (group.rank() == 0) {
+      // Where another process has taken the run, the folder may be its own by now.
+      if (Allows(guard)) AbortCheckpoint(directory);
+    }
     throw;
   }
   return saved;

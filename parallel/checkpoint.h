@@ -9,6 +9,7 @@
 #include "parallel/communicator.h"
 #include "parallel/state_piece.h"
 #include "runtime/checkpoint/checkpoint_reader.h"
+#include "runtime/checkpoint/commit.h"
 #include "runtime/checkpoint/manifest.h"
 #include "runtime/checkpoint/shard_writer.h"
 
@@ -36,11 +37,12 @@ struct SavedCheckpoint {
 /// rank reads it back and compares digests, all vote, and rank 0 commits. `description` holds
 /// everything of the manifest but tensors and files (the same on every rank). `chunks` may fail: on
 /// any failure every rank throws a CollectiveError, the attempt is removed, and older checkpoints
-/// stay as they were. `stop` ends this rank's writing early, as a failure.
+/// stay as they were. `guard` is asked on rank 0 before anything is touched, and before the commit
+/// (see RunFence). `stop` ends this rank's writing early, as a failure.
 SavedCheckpoint SaveChunks(Communicator& group, const std::string& run_dir,
                            const Manifest& description,
                            const std::function<std::vector<ChunkSource>()>& chunks,
-                           const std::stop_token& stop = {});
+                           const CommitGuard& guard = {}, const std::stop_token& stop = {});
 
 /// SaveChunks of `pieces` as they are, which waits until all is done. Returns the checkpoint's
 /// folder.

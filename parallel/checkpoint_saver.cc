@@ -50,8 +50,8 @@ void CheckpointSaver::Run(PendingSave& save) {
   Outcome& outcome = save.outcome;
   try {
     const Stopwatch watch;
-    SavedCheckpoint saved =
-        SaveChunks(*group_, options_.run_dir, save.description, chunks, stop_.get_token());
+    SavedCheckpoint saved = SaveChunks(*group_, options_.run_dir, save.description, chunks,
+                                       options_.guard, stop_.get_token());
     outcome.seconds = watch.ElapsedSeconds();
     outcome.bytes = saved.bytes;
     outcome.directory = std::move(saved.directory);

@@ -32,7 +32,8 @@ class CheckpointSaver {
   struct Options {
     std::string run_dir;
     RetentionPolicy retention = {};
-    bool async = true;  ///< false: Save copies nothing and returns when all is done
+    CommitGuard guard = {};  ///< of rank 0; see SaveChunks
+    bool async = true;       ///< false: Save copies nothing and returns when all is done
   };
 
   /// How a save ended, the same on every rank but for what rank 0 alone knows.

@@ -25,6 +25,8 @@ void AddConfigArgument(CLI::App& command, std::string& name);
 
 void AddLaunchMpirun(CLI::App& launch, const Program& program, int& exit_status);
 void AddLaunchSlurm(CLI::App& launch, const Program& program, int& exit_status);
+/// What the watchdog found when a run stalled.
+void AddLaunchExplain(CLI::App& launch);
 /// status, cancel and logs of a submitted job.
 void AddLaunchJobs(CLI::App& launch, int& exit_status);
 

@@ -24,6 +24,7 @@ void AddLaunchCommand(CLI::App& app, const Program& program, int& exit_status) {
   AddLaunchMpirun(*command, program, exit_status);
   AddLaunchSlurm(*command, program, exit_status);
   AddLaunchJobs(*command, exit_status);
+  AddLaunchExplain(*command);
 }
 
 }  // namespace cairn

@@ -6,9 +6,9 @@
 #include "launcher/commands/arguments.h"
 #include "launcher/commands/launch_actions.h"
 #include "launcher/launch/mpirun.h"
-#include "runtime/base/shell.h"
 #include "launcher/launch/supervisor.h"
 #include "launcher/run_config.h"
+#include "runtime/base/shell.h"
 #include "runtime/base/subprocess.h"
 
 namespace cairn {

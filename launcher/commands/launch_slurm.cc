@@ -9,9 +9,9 @@
 #include "launcher/commands/launch_actions.h"
 #include "launcher/factories.h"
 #include "launcher/launch/sbatch.h"
-#include "runtime/base/shell.h"
 #include "launcher/launch/slurm.h"
 #include "launcher/run_config.h"
+#include "runtime/base/shell.h"
 #include "runtime/checkpoint/file.h"
 
 namespace cairn {

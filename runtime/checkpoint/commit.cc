@@ -30,6 +30,15 @@ Damage DamageOf(const char* file, uint64_t begin, uint64_t end, std::string mess
 
 }  // namespace
 
+bool Allows(const CommitGuard& guard) {
+  try {
+    if (guard) guard();
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 std::string CommitRecord::Render() const {
   const std::string text =
       fmt::format("cairn checkpoint {}\niteration {}\nmanifest_bytes {}\nmanifest_sha256 {}\n",
@@ -52,7 +61,7 @@ std::optional<CommitRecord> CommitRecord::Parse(const std::string& text) {
   return record;
 }
 
-void WriteCommit(const std::string& directory, const Manifest& manifest) {
+void WriteCommit(const std::string& directory, const Manifest& manifest, const CommitGuard& guard) {
   ValidateManifest(manifest, JoinPath(directory, kManifestFile));
   const std::string bytes = SerializeManifest(manifest);
   if (bytes.size() > kMaxManifestBytes) {
@@ -62,18 +71,20 @@ void WriteCommit(const std::string& directory, const Manifest& manifest) {
   WriteCommit(directory, bytes,
               {.iteration = manifest.iteration,
                .manifest_bytes = bytes.size(),
-               .manifest_sha256 = Sha256Hex(bytes)});
+               .manifest_sha256 = Sha256Hex(bytes)},
+              guard);
 }
 
 void WriteCommit(const std::string& directory, const std::string& manifest_bytes,
-                 const CommitRecord& record) {
+                 const CommitRecord& record, const CommitGuard& guard) {
   WriteFileAtomically(JoinPath(directory, kManifestFile), manifest_bytes);
   const std::string commit_path = JoinPath(directory, kCommitFile);
   try {
-    WriteFileAtomically(commit_path, record.Render());
+    WriteFileAtomically(commit_path, record.Render(), guard);
   } catch (const Error&) {
-    // Renamed, but perhaps not durable: what is reported as failed must not be found later.
-    RemoveFileQuietly(commit_path);
+    // Renamed, but perhaps not durable: what is reported as failed must not be found later. It is
+    // ours to undo as long as the run is.
+    if (Allows(guard)) RemoveFileQuietly(commit_path);
     throw;
   }
 }

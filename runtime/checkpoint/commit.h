@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,11 +28,18 @@ struct CommitRecord {
   static std::optional<CommitRecord> Parse(const std::string& text);
 };
 
-/// Writes MANIFEST.pb, then COMMIT; the rename of the latter is the commit.
-void WriteCommit(const std::string& directory, const Manifest& manifest);
+/// Throws where this process may no longer commit; see RunFence::Check. Empty: it always may.
+using CommitGuard = std::function<void()>;
+/// Whether `guard` throws no Error.
+bool Allows(const CommitGuard& guard);
+
+/// Writes MANIFEST.pb, then COMMIT; the rename of the latter is the commit. `guard` is asked right
+/// before it.
+void WriteCommit(const std::string& directory, const Manifest& manifest,
+                 const CommitGuard& guard = {});
 /// The same for the bytes of a manifest that `record` vouches for.
 void WriteCommit(const std::string& directory, const std::string& manifest_bytes,
-                 const CommitRecord& record);
+                 const CommitRecord& record, const CommitGuard& guard = {});
 
 /// The record in the file `name` of a folder (kCommitFile, or kDamagedFile which was one); nothing
 /// if it cannot be read or is none.

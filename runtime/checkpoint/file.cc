@@ -208,11 +208,15 @@ void WriteFileAtomically(const std::string& path, const std::function<void(File&
   ReplaceFile(path, write, [](const std::string&) {});
 }
 
-void WriteFileAtomically(const std::string& path, std::string_view content) {
+void WriteFileAtomically(const std::string& path, std::string_view content,
+                         const std::function<void()>& before_rename) {
   const auto bytes = std::as_bytes(std::span(content));
   ReplaceFile(
       path, [&](File& file) { file.Write(bytes); },
-      [&](const std::string& written) { CheckContent(written, bytes); });
+      [&](const std::string& written) {
+        CheckContent(written, bytes);
+        if (before_rename) before_rename();
+      });
 }
 
 std::string ReadWholeFile(const std::string& path, uint64_t max_bytes, Links links) {

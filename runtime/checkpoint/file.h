@@ -80,7 +80,9 @@ void MakeDirectories(const std::string& path);
 
 /// Writes a whole file so that readers see the old content or the new, never a part:
 /// PATH.part, fsync, a look at whether it reads back so, rename, fsync of the directory.
-void WriteFileAtomically(const std::string& path, std::string_view content);
+/// `before_rename` is called when nothing but the rename is left; what it throws undoes all.
+void WriteFileAtomically(const std::string& path, std::string_view content,
+                         const std::function<void()>& before_rename = {});
 /// The same for content that `write` appends to the file it is given, and nobody reads back.
 void WriteFileAtomically(const std::string& path, const std::function<void(File&)>& write);
 

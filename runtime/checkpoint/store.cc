@@ -158,8 +158,17 @@ void BeginCheckpointAt(const std::string& directory, int64_t iteration) {
   SyncDirectory(ParentDirectory(directory));
 }
 
-void CommitCheckpoint(const std::string& directory, const Manifest& manifest) {
-  WriteCommit(directory, manifest);
+std::vector<std::string> ListAttempts(const std::string& run_dir) {
+  std::vector<std::string> attempts;
+  for (Step& step : ListSteps(CheckpointsDirectory(run_dir))) {
+    if (!WasCommitted(step.path)) attempts.push_back(std::move(step.path));
+  }
+  return attempts;
+}
+
+void CommitCheckpoint(const std::string& directory, const Manifest& manifest,
+                      const CommitGuard& guard) {
+  WriteCommit(directory, manifest, guard);
   // From here on the checkpoint exists: a hint that cannot be written must not say otherwise.
   const fs::path path(directory);
   if (path.filename() != StepName(manifest.iteration)) return;

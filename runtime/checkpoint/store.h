@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/checkpoint/commit.h"
 #include "runtime/checkpoint/manifest.h"
 #include "runtime/checkpoint/verify.h"
 
@@ -32,7 +33,13 @@ void BeginCheckpointAt(const std::string& directory, int64_t iteration);
 
 /// Writes the manifest and commits: on return the checkpoint is durable. The manifest must describe
 /// shards that are durable in `directory`. Any Error means that it is not to be counted on.
-void CommitCheckpoint(const std::string& directory, const Manifest& manifest);
+/// `guard`: see WriteCommit.
+void CommitCheckpoint(const std::string& directory, const Manifest& manifest,
+                      const CommitGuard& guard = {});
+
+/// The folders of a run that hold no checkpoint, not even a damaged one: what attempts left, or a
+/// save under way. Newest first.
+std::vector<std::string> ListAttempts(const std::string& run_dir);
 
 /// Removes a failed attempt as far as the disk allows; what stays is no checkpoint and goes with
 /// the next BeginCheckpoint or ApplyRetention. A committed checkpoint is never touched.
