@@ -153,7 +153,7 @@ bool WhyNot(const WhyNotOptions& options) {
   for (const std::string& advice : answer.advice) text += advice + "\n";
   std::error_code ignored;
   if (answer.newest_good && !fs::equivalent(*answer.newest_good, answer.directory, ignored)) {
-    text += fmt::format("checkpoint.load=auto takes {}, the newest good one{}.\n",
+    text += fmt::format("checkpoint.load=auto takes {}, the newest good one at a quick look{}.\n",
                         *answer.newest_good, good ? "; name this folder to take it" : "");
   } else if (!good && !answer.newest_good) {
     text += "There is no good checkpoint beside it.\n";

@@ -15,7 +15,7 @@ constexpr uint64_t kMaxPieceBytes = uint64_t{64} << 20;
 // Each piece reads anew the checksummed blocks that it shares with its neighbours, up to two of
 // each chunk that it meets: the more chunks may lie side by side, the larger it had better be.
 uint64_t PieceBytes(const TensorEntry& tensor) {
-  return std::min<uint64_t>(tensor.chunks.size() * 2 * kCrcBlockBytes, kMaxPieceBytes);
+  return std::min<uint64_t>(tensor.chunks.size() * 4 * kCrcBlockBytes, kMaxPieceBytes);
 }
 
 }  // namespace

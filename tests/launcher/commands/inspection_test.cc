@@ -188,8 +188,15 @@ TEST_F(InspectionTest, IdIsOfTheContentNotOfTheLayout) {
   EXPECT_NE(RunWell("id " + Step(100)), id);
   EXPECT_NE(RunWell("id run --weights"), id);
   EXPECT_EQ(RunJson("id run")["id"].get<std::string>() + "\n", id);
-  // A stranger's way to it.
+  // A stranger's way to it, and the reader that the documentation gives to strangers.
   EXPECT_EQ(workspace_.RunWell("cairn ckpt id run --text | sha256sum | cut -d' ' -f1"), id);
+  for (const char* run : {"run", "other"}) {
+    EXPECT_EQ(workspace_.RunWell(fmt::format(
+                  "sed '1,/^```python$/d;/^```$/,$d' {}/docs/checkpoints.md > reader.py; "
+                  "python3 reader.py {}/checkpoints/step-00000200",
+                  CAIRN_SOURCE_DIR, run)),
+              id);
+  }
   EXPECT_THAT(RunWell("id run --text"), StartsWith("cairn content 1\niteration 200\n"));
 }
 
@@ -270,7 +277,7 @@ TEST_F(InspectionTest, GcRemovesWhatItSaysAndNothingOnADryRun) {
 }
 
 #ifndef CAIRN_SANITIZED  // sanitizers take terabytes of address space
-// What a command holds must not grow with the checkpoint: 160 MiB of data pass through 96 MiB.
+// What a command holds must not grow with the checkpoint: 160 MiB of data pass through 128 MiB.
 TEST(InspectionOfLargeTest, MemoryIsBounded) {
   const Workspace workspace;
   const std::vector<int64_t> shape = {40 << 10, 1 << 10};
@@ -306,7 +313,7 @@ TEST(InspectionOfLargeTest, MemoryIsBounded) {
     CommitCheckpoint(directory, manifest);
   }
   const auto bounded = [&](const std::string& words) {
-    return workspace.RunWell("ulimit -d 98304; cairn ckpt " + words);
+    return workspace.RunWell("ulimit -d 131072; cairn ckpt " + words);
   };
   EXPECT_EQ(bounded("id cut1024"), bounded("id cut256"));
   EXPECT_THAT(bounded("diff cut1024 cut256"), HasSubstr("all equal"));
@@ -314,7 +321,7 @@ TEST(InspectionOfLargeTest, MemoryIsBounded) {
   EXPECT_THAT(bounded("stats cut256 --histogram linear"), HasSubstr("###"));
   // The limit can be felt: `show` holds all that it shows.
   const Outcome outcome =
-      workspace.Run("ulimit -d 98304; cairn ckpt show cut1024 'large[:4096]' > /dev/null");
+      workspace.Run("ulimit -d 131072; cairn ckpt show cut1024 'large[:4096]' > /dev/null");
   EXPECT_EQ(outcome.status, 3);
   EXPECT_THAT(outcome.err, HasSubstr("out of memory"));
 }
