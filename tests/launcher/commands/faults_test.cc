@@ -17,14 +17,6 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-// More iterations than any test waits for, at a constant pace.
-constexpr const char* kEndless =
-    "train_iters=1000000 lr_decay_style=constant log_interval=1 tensorboard=false ";
-
-bool HasCommit(const Workspace& workspace, int64_t iteration) {
-  return fs::exists(workspace / fmt::format("run/checkpoints/step-{:08}/COMMIT", iteration));
-}
-
 // The iterations of the committed checkpoints of "run", ascending.
 std::vector<int64_t> Committed(const Workspace& workspace) {
   std::vector<int64_t> iterations;

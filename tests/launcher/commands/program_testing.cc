@@ -224,6 +224,10 @@ std::string Workspace::RunWell(const std::string& script) const {
   return outcome.out;
 }
 
+bool HasCommit(const Workspace& workspace, int64_t iteration) {
+  return fs::exists(workspace / fmt::format("run/checkpoints/step-{:08}/COMMIT", iteration));
+}
+
 bool WaitUntil(const std::function<bool()>& condition, std::chrono::seconds limit) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (!condition()) {

@@ -66,6 +66,13 @@ class Workspace {
   std::string path_;
 };
 
+/// Overrides for more iterations than any test waits for, at a constant pace.
+inline constexpr const char* kEndless =
+    "train_iters=1000000 lr_decay_style=constant log_interval=1 tensorboard=false ";
+
+/// Whether the run in `workspace`/run has committed `iteration`.
+bool HasCommit(const Workspace& workspace, int64_t iteration);
+
 /// Waits until `condition` holds; false after `limit`.
 bool WaitUntil(const std::function<bool()>& condition,
                std::chrono::seconds limit = std::chrono::seconds(30));

@@ -11,17 +11,9 @@
 namespace cairn::testing {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
-
-constexpr const char* kEndless =
-    "train_iters=1000000 lr_decay_style=constant log_interval=1 tensorboard=false ";
-
-bool HasCommit(const Workspace& workspace, int64_t iteration) {
-  return fs::exists(workspace / fmt::format("run/checkpoints/step-{:08}/COMMIT", iteration));
-}
 
 TEST(HangTest, AStoppedRankIsNamedAndAllEnd) {
   const Workspace workspace;
