@@ -32,7 +32,7 @@ std::string Describe(const Damage& damage);
 /// empty if it is sound. Damage never throws; what cannot be read is damaged.
 std::vector<Damage> VerifyCheckpoint(const std::string& directory, VerifyLevel level);
 
-/// Reads back a shard that was just written and compares size, header and every CRC32C with what
+/// Reads back a shard that was just written and compares size, header and every digest with what
 /// its writer took from memory. On the writer's host the page cache answers, but for the header and
 /// a sample of blocks, which come from storage where the kernel lets us. Throws Error(kInterrupted)
 /// soon after `stop` is requested.
