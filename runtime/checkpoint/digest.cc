@@ -5,6 +5,9 @@
 #include <isa-l/crc.h>
 #include <openssl/evp.h>
 #include <xxhash.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h>  // the widest vectors of the machine, not of the build
+#endif
 
 #include <algorithm>
 #include <array>

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <span>
 #include <utility>
@@ -28,7 +27,7 @@ class ShardVerifier {
                 std::vector<Damage>& damages, const std::stop_token& stop)
       : entry_(entry), chunks_(chunks), damages_(damages), stop_(stop) {}
 
-  // `just_written`: the page cache has it all, and its XXH3 is as young as its other digests.
+  // `just_written`: the page cache still has it, which must not answer for all of it.
   void Run(const std::string& directory, VerifyLevel level, bool just_written) {
     const size_t before = damages_.size();
     uint64_t size = 0;
@@ -39,12 +38,7 @@ class ShardVerifier {
       CheckSize(size);
       if (size >= entry_.header_bytes) CheckHeader(file);
       if (level == VerifyLevel::kQuick) return;
-      if (just_written) {
-        CheckBlocks(
-            file, size, [](std::span<const std::byte>) {}, kStorageSample);
-      } else {
-        CheckWhole(file, size, before);
-      }
+      CheckData(file, size, before, just_written);
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::kInterrupted) throw;
       Lost(0, error.message());
@@ -87,40 +81,35 @@ class ShardVerifier {
     if (!problem.empty()) Add(nullptr, 0, entry_.header_bytes, std::move(problem));
   }
 
-  // Every block, and the digest of all that was read.
-  void CheckWhole(const File& file, uint64_t size, size_t damages_before) {
+  void CheckData(const File& file, uint64_t size, size_t damages_before, bool just_written) {
     Xxh3Stream whole;
-    std::vector<std::byte> header(std::min(size, entry_.header_bytes));
-    file.ReadAt(0, header);
-    whole.Update(header);
-    CheckBlocks(file, size, [&](std::span<const std::byte> block) { whole.Update(block); });
-    if (damages_.size() == damages_before && whole.HexDigest() != entry_.xxh3_128) {
-      Add(nullptr, 0, entry_.size, "the file's XXH3 differs from the committed one");
-    }
-  }
-
-  // Reads every block, each `storage_sample`-th (0: none) from storage.
-  void CheckBlocks(const File& file, uint64_t size,
-                   const std::function<void(std::span<const std::byte>)>& visit,
-                   size_t storage_sample = 0) {
     std::vector<std::byte> buffer(std::min<uint64_t>(kCrcBlockBytes, entry_.size));
+    for (uint64_t begin = 0; begin < std::min(size, entry_.header_bytes);) {
+      const auto piece = std::span(buffer).first(
+          std::min<uint64_t>(buffer.size(), std::min(size, entry_.header_bytes) - begin));
+      file.ReadAt(begin, piece);
+      whole.Update(piece);
+      begin += piece.size();
+    }
     size_t count = 0;
     for (const ShardChunk& c : chunks_) {
       const uint64_t bytes = ChunkBytes(*c.tensor, *c.chunk);
       if (c.chunk->file_offset + bytes > size) continue;  // named by CheckSize
-      for (size_t i = 0; i < c.chunk->crc32c.size(); ++i, ++count) {
+      for (size_t i = 0; i < c.chunk->crc32c.size(); ++i) {
         if (stop_.stop_requested()) {
           Throw(ErrorKind::kInterrupted, file.path(), "the verification was given up");
         }
-        const uint64_t begin = i * kCrcBlockBytes;
+        const uint64_t in_chunk = i * kCrcBlockBytes;
+        const uint64_t begin = c.chunk->file_offset + in_chunk;
         const auto block =
-            std::span(buffer).first(std::min<uint64_t>(kCrcBlockBytes, bytes - begin));
-        if (storage_sample > 0 && count % storage_sample == 0) {
-          file.DropCache(c.chunk->file_offset + begin, block.size());
-        }
-        CheckBlock(file, c, i, c.chunk->file_offset + begin, block);
-        visit(block);
+            std::span(buffer).first(std::min<uint64_t>(kCrcBlockBytes, bytes - in_chunk));
+        if (just_written && count++ % kStorageSample == 0) file.DropCache(begin, block.size());
+        CheckBlock(file, c, i, begin, block);
+        whole.Update(block);
       }
+    }
+    if (damages_.size() == damages_before && whole.HexDigest() != entry_.xxh3_128) {
+      Add(nullptr, 0, entry_.size, "the file's XXH3 differs from the committed one");
     }
   }
 

@@ -35,7 +35,7 @@ std::vector<Damage> VerifyCheckpoint(const std::string& directory, VerifyLevel l
 /// The same for the shards alone: whether `directory` holds every byte that `manifest` describes.
 std::vector<Damage> VerifyShardFiles(const std::string& directory, const Manifest& manifest);
 
-/// Reads back a shard that was just written and compares size, header and every CRC32C with what
+/// Reads back a shard that was just written and compares size, header and every digest with what
 /// its writer took from memory. On the writer's host the page cache answers, but for the header and
 /// a sample of blocks, which come from storage where the kernel lets us. Throws Error(kInterrupted)
 /// soon after `stop` is requested.
