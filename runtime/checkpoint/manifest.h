@@ -55,6 +55,8 @@ struct TrainingState {
   int64_t optimizer_steps = 0;            ///< steps that were taken: Adam's t
   int64_t skipped_iterations = 0;         ///< iterations whose step was skipped
   uint64_t seed = 0;
+
+  bool operator==(const TrainingState&) const = default;
 };
 
 /// The whole description of a checkpoint, free of any layout but for where bytes lie.

@@ -16,28 +16,32 @@ std::string Layout::Name() const {
                      recompute == "none" ? "" : " recompute");
 }
 
-TrainConfig LayoutConfig(const Layout& layout, int64_t seed) {
+TrainConfig LayoutConfig(const Layout& layout, int64_t seed, const ModelSize& size) {
   const std::string text = fmt::format(
-      R"(model {{ num_layers: 8 hidden_size: 48 num_attention_heads: 24 seq_length: 24 vocab_size: 61
+      R"(model {{ num_layers: {} hidden_size: {} num_attention_heads: {} seq_length: {} vocab_size: {}
                  make_vocab_size_divisible_by: 4 hidden_dropout: 0.1 attention_dropout: 0.1 }}
          parallel {{ tensor_model_parallel_size: {} pipeline_model_parallel_size: {}
                     sequence_parallel: {} pipeline_schedule: "{}" grad_reduce_bucket_mb: 0.05
                     data_parallel_sharding_strategy: "{}" }}
-         train {{ micro_batch_size: {} global_batch_size: 24 train_iters: 100 seed: {}
+         train {{ micro_batch_size: {} global_batch_size: {} train_iters: 100 seed: {}
                  precision: "{}" deterministic: {} recompute_granularity: "{}" device: "cpu" }}
-         optimizer {{ lr: 0.002 lr_warmup_iters: 5 clip_grad: 0.5 initial_loss_scale: 4096 }})",
-      layout.tp, layout.pp, layout.sequence_parallel, layout.schedule,
-      layout.zero ? "optim" : "no_shard", layout.micro_batch_size, seed, layout.precision,
-      layout.deterministic, layout.recompute);
+         optimizer {{ lr: 0.002 lr_warmup_iters: 5 clip_grad: 0.5 initial_loss_scale: {}
+                     loss_scale_window: {} }})",
+      size.layers, size.hidden, size.heads, size.seq_length, size.vocabulary, layout.tp, layout.pp,
+      layout.sequence_parallel, layout.schedule, layout.zero ? "optim" : "no_shard",
+      layout.micro_batch_size, size.global_batch, seed, layout.precision, layout.deterministic,
+      layout.recompute, size.initial_loss_scale, size.loss_scale_window);
   const LoadedConfig loaded = ParseConfig({"layout", text}, {});
   ValidateConfig(loaded, layout.ranks());
   return loaded.config;
 }
 
-void ReadTestSample(int64_t index, std::span<int32_t> tokens) {
+void ReadTestSample(int64_t index, std::span<int32_t> tokens, int64_t vocabulary) {
+  const int64_t used = std::min<int64_t>(61, vocabulary);
   for (size_t i = 0; i < tokens.size(); ++i) {
     const auto position = static_cast<int64_t>(i);
-    tokens[i] = static_cast<int32_t>((index * 7 + position * (index % 5 + 1) + position / 3) % 61);
+    tokens[i] =
+        static_cast<int32_t>((index * 7 + position * (index % 5 + 1) + position / 3) % used);
   }
 }
 
@@ -49,15 +53,19 @@ std::vector<Point> TrainOnRank(const TrainConfig& config, Communicator& world, i
   hooks.start(engine, world);
   std::vector<Point> points;
   for (int i = 0; i < iterations; ++i) {
-    const TrainEngine::StepOutcome outcome = engine.Step(ReadTestSample);
+    const TrainEngine::StepOutcome outcome =
+        engine.Step([&](int64_t index, std::span<int32_t> tokens) {
+          ReadTestSample(index, tokens, config.model().vocab_size());
+        });
     points.push_back({outcome.lm_loss, outcome.grad_norm});
   }
   hooks.end(engine, world);
   return points;
 }
 
-std::vector<Point> Train(const Layout& layout, int iterations, const Hooks& hooks) {
-  const TrainConfig config = LayoutConfig(layout);
+std::vector<Point> Train(const Layout& layout, int iterations, const Hooks& hooks,
+                         const ModelSize& size) {
+  const TrainConfig config = LayoutConfig(layout, 1234, size);
   std::vector<Point> points;
   RunLocalRanks(layout.ranks(), [&](Communicator& world) {
     std::vector<Point> own = TrainOnRank(config, world, iterations, hooks);

@@ -1,6 +1,7 @@
 // The comparison of layouts can fail: each fault that it exists to find is put in, and must show.
 #include <gtest/gtest.h>
 
+#include "checkpoint_runs_testing.h"
 #include "layouts_testing.h"
 #include "parallel/local_communicator.h"
 #include "runtime/tensor/elementwise.h"
@@ -132,6 +133,26 @@ TEST(NegativeControlTest, AWrongDropoutKeyShows) {
     if (world.rank() == 0) points = own;
   });
   EXPECT_GT(LargestDeviation(points, Train({}, kIterations)), kTolerance);
+}
+
+// Each saved component in turn is left out: a run that goes on from there is another run.
+TEST(NegativeControlTest, AResumeWithoutAComponentShows) {
+  constexpr int kBefore = 4;
+  constexpr int kAfter = 2;
+  const RunFolders runs;
+  const Layout layout{.pp = 2, .precision = "fp16"};
+  // The scale grows twice before, and small gradients feel it.
+  const ModelSize size{.initial_loss_scale = 0x1p12, .loss_scale_window = 2};
+  const std::vector<Point> whole = Train(layout, kBefore + kAfter, {}, size);
+  const std::vector<Point> rest(whole.begin() + kBefore, whole.end());
+  runs.Train(layout, kBefore, "", "saved", size);
+  runs.Train(layout, 0, "", "fresh", size);
+  EXPECT_EQ(runs.Train(layout, kAfter, "saved", "on", size), rest);
+  for (const ComponentFault& fault : ComponentFaults(runs.ContentOf("fresh"))) {
+    if (!fault.steers) continue;
+    runs.Train(layout, 0, "saved", fault.name, size, fault.sabotage);
+    EXPECT_NE(runs.Train(layout, kAfter, fault.name, fault.name + " on", size), rest) << fault.name;
+  }
 }
 
 }  // namespace
