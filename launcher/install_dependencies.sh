@@ -9,7 +9,7 @@ packages="g++ cmake ninja-build ccache pkg-config lld
   libxxhash-dev libssl-dev libsimdjson-dev libgtest-dev libgmock-dev libbenchmark-dev
   bible-kjv bible-kjv-text"
 if [ "${1:-}" = "--tests" ]; then
-  packages="$packages git python3 clang-format clang-tidy"
+  packages="$packages git python3 python3-venv python3-torch clang-format clang-tidy"
 fi
 
 missing=""
