@@ -124,6 +124,7 @@ class Simulation {
 
   static std::discrete_distribution<size_t> ByCount() {
     std::vector<double> counts;
+    counts.reserve(kCauses.size());
     for (const FailureCause& cause : kCauses) counts.push_back(cause.count);
     return {counts.begin(), counts.end()};
   }

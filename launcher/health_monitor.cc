@@ -23,6 +23,7 @@ std::string HostName() {
 
 std::vector<int> StagesOf(const MeshShape& shape) {
   std::vector<int> stages;
+  stages.reserve(shape.world());
   for (int rank = 0; rank < shape.world(); ++rank) stages.push_back(CoordinateOf(shape, rank).pp);
   return stages;
 }

@@ -9,8 +9,8 @@ packages="g++ cmake ninja-build ccache pkg-config lld
   libxxhash-dev libssl-dev libsimdjson-dev libgtest-dev libgmock-dev libbenchmark-dev
   bible-kjv bible-kjv-text"
 if [ "${1:-}" = "--tests" ]; then
-  packages="$packages git python3 clang-format clang-tidy clang-14 libclang-rt-14-dev libomp-14-dev
-    iproute2 munge slurm-client slurmctld slurmd"
+  packages="$packages git python3 python3-venv python3-torch clang-format clang-tidy clang-14
+    libclang-rt-14-dev libomp-14-dev iproute2 munge slurm-client slurmctld slurmd"
 fi
 
 missing=""

@@ -98,7 +98,7 @@ class MpiCommunicator : public HostCommunicator {
     CheckMpi(MPI_Allgather(&world_rank, 1, MPI_INT, world_ranks.data(), 1, MPI_INT, group.get()),
              "Split", name);
     return std::unique_ptr<Communicator>(new MpiCommunicator(
-        rank, name, std::move(recorder), std::move(world_ranks), std::move(group), background));
+        rank, name, std::move(recorder), world_ranks, std::move(group), background));
   }
 
   ~MpiCommunicator() override {
@@ -135,7 +135,7 @@ class MpiCommunicator : public HostCommunicator {
 
  private:
   MpiCommunicator(int rank, std::string name, std::shared_ptr<FlightRecorder> recorder,
-                  std::vector<int> world_ranks, MpiGroup group, bool background)
+                  const std::vector<int>& world_ranks, MpiGroup group, bool background)
       : HostCommunicator(rank, static_cast<int>(world_ranks.size()), std::move(name),
                          std::move(recorder), world_ranks),
         group_(std::move(group)),

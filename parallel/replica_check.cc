@@ -71,6 +71,7 @@ std::string Compare(Communicator& group, const std::vector<int>& world_ranks,
   constexpr size_t kDigits = 32;
   for (size_t i = 0; i < digests.names.size(); ++i) {
     std::vector<std::string> of_tensor;
+    of_tensor.reserve(all.size());
     for (const std::string& joined : all) of_tensor.push_back(joined.substr(i * kDigits, kDigits));
     std::vector<int> odd = Odd(of_tensor);
     if (odd.empty()) continue;

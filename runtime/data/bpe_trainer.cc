@@ -178,7 +178,7 @@ void TrainBpe(const std::vector<std::string>& inputs, int64_t vocab_size,
     }
     const std::string left = pieces[*pair >> 32];
     const std::string right = pieces[static_cast<uint32_t>(*pair)];
-    merges.push_back({left, right});
+    merges.push_back(left + " " + right);  // readers before 2024 know no other form
     pieces.push_back(left + right);
   }
 

@@ -114,7 +114,7 @@ TEST_F(BpeTrainerTest, MergesWhatCountingAnewWouldMerge) {
         }
         return piece;
       };
-      merges.push_back({shown(pieces[left]), shown(pieces[right])});
+      merges.push_back(shown(pieces[left]) + " " + shown(pieces[right]));
       pieces.push_back(pieces[left] + pieces[right]);
     }
     const auto size = static_cast<int64_t>(257 + expected.size());
