@@ -68,7 +68,8 @@ int Main(int argc, char** argv) {
   program.executable = std::filesystem::read_symlink("/proc/self/exe").string();
   program.sources.configs_dir = FindConfigsDir(program.executable);
 
-  if (IsSpareRank() && argc > 1 && std::string_view(argv[1]) != "train") return kExitOk;
+  const bool alone = argc > 1 && std::string_view(argv[1]) != "train";
+  if (alone && IsSpareRank()) return kExitOk;
   int exit_status = kExitOk;
   CLI::App app("Cairn trains GPT-scale Transformers over many ranks.", "cairn");
   app.require_subcommand(1);
@@ -91,7 +92,9 @@ int Main(int argc, char** argv) {
   } catch (const CLI::Success& success) {
     exit_status = app.exit(success);
   } catch (const CLI::ParseError& error) {
-    return FailTogether(UsageError(app, error), program);
+    const Error usage_error = UsageError(app, error);
+    if (!alone) return FailTogether(usage_error, program);
+    throw usage_error;
   }
   // A full disk or a closed pipe must not swallow what was asked for.
   if (std::cout.flush().fail() || std::ferror(stdout) != 0 || std::fflush(stdout) != 0) {

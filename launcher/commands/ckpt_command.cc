@@ -10,6 +10,7 @@ void AddCkptCommand(CLI::App& app, int& exit_status) {
   CLI::App* const ckpt =
       app.add_subcommand("ckpt", "inspect, compare, verify and rewrite checkpoints");
   ckpt->require_subcommand(1);
+  ckpt->get_help_ptr()->group("");  // room for the commands on one screen
   AddCkptLs(*ckpt);
   AddCkptInfo(*ckpt);
   AddCkptTree(*ckpt);

@@ -54,8 +54,8 @@ bool Run(const RepairArguments& arguments) {
 
 void AddRepair(CLI::App& ckpt, int& exit_status) {
   auto arguments = std::make_shared<RepairArguments>();
-  CLI::App* const command = ckpt.add_subcommand(
-      "repair", "write a whole checkpoint from a damaged one and a copy of it; 1 where both lack");
+  CLI::App* const command =
+      ckpt.add_subcommand("repair", "write a whole checkpoint from a damaged one and a copy of it");
   command->add_option("DAMAGED", arguments->damaged, "its step folder")->required()->type_name("");
   command->add_option("NEW", arguments->target, "the step folder to write; must not exist yet")
       ->required()

@@ -40,6 +40,11 @@ Manifest Description(int64_t iteration) {
   Manifest manifest;
   manifest.iteration = iteration;
   manifest.consumed_samples = iteration * 8;
+  manifest.config_text = R"(
+    model { num_layers: 3 hidden_size: 6 num_attention_heads: 1 seq_length: 8 vocab_size: 16 }
+    train { global_batch_size: 8 train_iters: 300 }
+    optimizer { lr: 0.001 }
+    data { data_path: "corpus" })";
   manifest.training_state.loss_scale = 1024;
   manifest.training_state.optimizer_steps = iteration;
   manifest.layout = {{"tensor_model_parallel_size", "2"}};

@@ -18,7 +18,8 @@ using ::testing::SizeIs;
 TEST(HangTest, AStoppedRankIsNamedAndAllEnd) {
   const Workspace workspace;
   Child run(workspace.path(), fmt::format("exec mpirun --oversubscribe -n 3 cairn train "
-                                          "tiny.textproto run_dir=run hang_timeout_seconds=2 "
+                                          "tiny.textproto run_dir=run global_batch_size=6 "
+                                          "hang_timeout_seconds=2 "
                                           "save_interval=1 {}",
                                           kEndless));
   ASSERT_TRUE(WaitUntil([&] { return HasCommit(workspace, 3); }));
