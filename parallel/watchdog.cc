@@ -33,7 +33,9 @@ Watchdog::Watchdog(Communicator& world, Options options)
 Watchdog::~Watchdog() = default;
 
 void Watchdog::StepDone(double seconds) {
-  slowest_step_ = std::max(seconds, slowest_step_ * kForget);
+  // The first measure replaces the guess that there was before.
+  slowest_step_ = measured_ ? std::max(seconds, slowest_step_ * kForget) : seconds;
+  measured_ = true;
 }
 
 double Watchdog::Deadline() const {

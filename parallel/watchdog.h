@@ -48,6 +48,7 @@ class Watchdog {
   Communicator& world_;
   const Options options_;
   std::atomic<double> slowest_step_;
+  bool measured_ = false;  // of the thread that trains
   std::mutex mutex_;
   std::condition_variable_any wake_;
   std::jthread thread_;  // last: it uses the others

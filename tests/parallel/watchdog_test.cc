@@ -111,6 +111,24 @@ TEST_F(WatchdogTest, TheDeadlineFollowsTheSteps) {
   EXPECT_FALSE(StallDeclared(directory));
 }
 
+TEST_F(WatchdogTest, TheFirstStepEndsThePatienceBeforeIt) {
+  const std::string directory = BeginFlight(run_dir_, {"a", "b"});
+  EXPECT_THROW(RunLocalRanks(2,
+                             [&](Communicator& world) {
+                               Watchdog watchdog(world, {.directory = directory,
+                                                         .least_seconds = 0.2,
+                                                         .first_step_seconds = 1000,
+                                                         .grace_seconds = 0.5});
+                               watchdog.StepDone(0.01);
+                               if (world.rank() == 0) {
+                                 std::this_thread::sleep_for(milliseconds(2500));
+                               }
+                               world.Barrier();
+                             }),
+               Error);
+  EXPECT_TRUE(StallDeclared(directory));
+}
+
 TEST_F(WatchdogTest, StartsAreNumberedAndOldOnesGo) {
   std::string newest;
   for (int i = 0; i < 12; ++i) newest = BeginFlight(run_dir_, {"a"});
