@@ -10,7 +10,8 @@ seed=${4:-1}
 corpus=${5:-$build/fuzz_scratch/$target}
 [ $# -eq 5 ] || rm -rf "$corpus"
 mkdir -p "$build/fuzz_found" "$corpus"
-set -- -seed="$seed" -runs="$runs" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0
+# The timeout is for inputs that never end: its clock also runs while a busy machine lets the target wait.
+set -- -seed="$seed" -runs="$runs" -timeout=300 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0
 dictionary=$build/fuzz_seeds/$target.dict
 [ ! -f "$dictionary" ] || set -- "$@" -dict="$dictionary"
 exec "$build/bin/fuzz_$target" "$@" -artifact_prefix="$build/fuzz_found/$target-" \
