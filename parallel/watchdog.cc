@@ -55,8 +55,11 @@ void Watchdog::Watch(const std::stop_token& stop) {
     if (now - last > 4 * tick + Ticks(1)) awake_since = now;
     last = now;
     try {
+      const FlightRecorder& recorder = *world_.recorder();
       const bool late =
-          world_.recorder()->LongestWaitSeconds(options_.unwatched, awake_since) > Deadline();
+          recorder.LongestWaitSeconds(options_.disk_group, awake_since) > Deadline() ||
+          recorder.LongestWaitSeconds("", awake_since) >
+              std::max(Deadline(), options_.disk_seconds);
       if (late) DeclareStall(options_.directory);
       if (late || StallDeclared(options_.directory)) return Judge(late);
     } catch (const Error& error) {

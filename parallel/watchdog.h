@@ -20,12 +20,13 @@ namespace cairn {
 class Watchdog {
  public:
   struct Options {
-    std::string directory;                 ///< of BeginFlight, the same on every rank
-    double least_seconds = 10;             ///< no deadline is shorter
-    double steps = 3;                      ///< the deadline in steps, where that is longer
-    double first_step_seconds = 600;       ///< the deadline until a step is done
-    double grace_seconds = 3;              ///< that ranks have to write their records
-    std::string unwatched = "checkpoint";  ///< a group whose waits are those of a disk
+    std::string directory;                  ///< of BeginFlight, the same on every rank
+    double least_seconds = 10;              ///< no deadline is shorter
+    double steps = 3;                       ///< the deadline in steps, where that is longer
+    double first_step_seconds = 600;        ///< the deadline until a step is done
+    double grace_seconds = 3;               ///< that ranks have to write their records
+    std::string disk_group = "checkpoint";  ///< a group whose waits are those of a disk:
+    double disk_seconds = 600;              ///< its deadline, where the other is shorter
   };
 
   /// Starts to watch the operations of `world` and the communicators split from it.

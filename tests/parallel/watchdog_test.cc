@@ -87,7 +87,7 @@ TEST_F(WatchdogTest, SlowRanksAndManyOperationsAreNoStall) {
   EXPECT_EQ(NewestStall(run_dir_), std::nullopt);
 }
 
-TEST_F(WatchdogTest, WaitsForADiskAreNotWatched) {
+TEST_F(WatchdogTest, WaitsForADiskMayTakeLonger) {
   EXPECT_EQ(Run(2,
                 [](Communicator& world) {
                   const auto disk = world.Split(0, world.rank(), "checkpoint");

@@ -6,6 +6,7 @@
 
 #include "checkpoint_runs_testing.h"
 #include "layouts_testing.h"
+#include "parallel/checkpoint_saver.h"
 #include "parallel/local_communicator.h"
 #include "runtime/base/error.h"
 #include "runtime/checkpoint/store.h"
@@ -37,6 +38,50 @@ TEST_F(CheckpointLayoutTest, ResumeInTheSameLayoutIsBitwise) {
     runs_.Train(layout, kBefore, "", name);
     const std::vector<Point> resumed = runs_.Train(layout, kAfter, name, name + "-resumed");
     EXPECT_EQ(resumed, std::vector<Point>(whole.begin() + kBefore, whole.end())) << name;
+  }
+}
+
+TEST_F(CheckpointLayoutTest, TrainingOnDoesNotTouchWhatIsBeingSaved) {
+  for (const Layout& layout :
+       {Layout{}, Layout{.tp = 2, .dp = 2, .zero = true, .precision = "bf16"}}) {
+    const std::vector<Point> whole = Train(layout, kBefore + kAfter);
+    const std::string name = layout.Name();
+    Hooks hooks;
+    hooks.end = [&](TrainEngine& engine, Communicator& world) {
+      CheckpointSaver saver(world, {.run_dir = RunDir(name)});
+      saver.Save(engine.Describe(), engine.State());
+      bool collected = false;
+      for (int i = 0; i < kAfter; ++i) {
+        const auto outcome = engine.Step(ReadTestSample, {.save_finished = saver.finished()});
+        if (!outcome.status.save_finished) continue;
+        EXPECT_FALSE(saver.Collect().error);
+        collected = true;
+      }
+      if (!collected) {
+        EXPECT_FALSE(saver.Collect().error);
+      }
+    };
+    Train(layout, kBefore, hooks);
+    EXPECT_EQ(Continue(layout, kAfter, name, name + "-resumed"),
+              std::vector<Point>(whole.begin() + kBefore, whole.end()))
+        << name;
+  }
+}
+
+TEST_F(CheckpointLayoutTest, TheEndOfASaveIsToldWhenAllRanksHaveIt) {
+  Hooks hooks;
+  hooks.end = [](TrainEngine& engine, Communicator& world) {
+    // In turn: nobody, some, all.
+    for (int ended = 0; ended <= world.size(); ++ended) {
+      const StepStatus own = {.stop_requested = ended == 1 && world.rank() == 1,
+                              .save_finished = world.rank() < ended};
+      const StepStatus all = engine.Step(ReadTestSample, own).status;
+      EXPECT_EQ(all.save_finished, ended == world.size());
+      EXPECT_EQ(all.stop_requested, ended == 1);
+    }
+  };
+  for (const bool deterministic : {false, true}) {
+    Train({.tp = 2, .pp = 2, .deterministic = deterministic}, 0, hooks);
   }
 }
 
