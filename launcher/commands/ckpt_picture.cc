@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <vector>
 
 namespace cairn {
@@ -24,15 +25,12 @@ struct Axis {
 
 // The ends of a tensor's rectangles along one dimension.
 std::vector<int64_t> CutsOf(const TensorEntry& tensor, size_t dimension) {
-  std::vector<int64_t> cuts;
+  std::set<int64_t> cuts;
   for (const Chunk& chunk : tensor.chunks) {
-    cuts.push_back(chunk.offset[dimension]);
-    cuts.push_back(chunk.offset[dimension] + chunk.extent[dimension]);
+    cuts.insert(chunk.offset[dimension]);
+    cuts.insert(chunk.offset[dimension] + chunk.extent[dimension]);
   }
-  std::ranges::sort(cuts);
-  const auto rest = std::ranges::unique(cuts);
-  cuts.erase(rest.begin(), rest.end());
-  return cuts;
+  return {cuts.begin(), cuts.end()};
 }
 
 // Spreads the cuts to scale over `room` places, each at least `least` from the one before.
