@@ -106,6 +106,11 @@ bool WriteVerdict(const std::string& directory, const StallVerdict& verdict) {
   return MakeOnce(JoinPath(directory, kVerdict), verdict.text + "\n");
 }
 
+bool VerdictGiven(const std::string& directory) {
+  std::error_code ignored;
+  return fs::exists(JoinPath(directory, kVerdict), ignored);
+}
+
 bool AnnounceFailure(const std::string& directory) noexcept {
   try {
     return MakeOnce(JoinPath(directory, kFailed), "");

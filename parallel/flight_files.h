@@ -29,6 +29,7 @@ StallEvidence ReadEvidence(const std::string& directory);
 
 /// Writes the verdict; false where another rank has.
 bool WriteVerdict(const std::string& directory, const StallVerdict& verdict);
+bool VerdictGiven(const std::string& directory);
 
 /// Notes that a rank ends the run; false where another rank has before.
 bool AnnounceFailure(const std::string& directory) noexcept;

@@ -24,6 +24,10 @@ constexpr int kAfter = 3;
 constexpr size_t kLayouts = 8;
 #endif
 
+void ReadSample(int64_t index, std::span<int32_t> tokens) {
+  ReadTestSample(index, tokens, ModelSize().vocabulary);
+}
+
 class CheckpointLayoutTest : public ::testing::Test {
  protected:
   RunFolders runs_;
@@ -48,11 +52,11 @@ TEST_F(CheckpointLayoutTest, TrainingOnDoesNotTouchWhatIsBeingSaved) {
     const std::string name = layout.Name();
     Hooks hooks;
     hooks.end = [&](TrainEngine& engine, Communicator& world) {
-      CheckpointSaver saver(world, {.run_dir = RunDir(name)});
+      CheckpointSaver saver(world, {.run_dir = runs_ / name});
       saver.Save(engine.Describe(), engine.State());
       bool collected = false;
       for (int i = 0; i < kAfter; ++i) {
-        const auto outcome = engine.Step(ReadTestSample, {.save_finished = saver.finished()});
+        const auto outcome = engine.Step(ReadSample, {.save_finished = saver.finished()});
         if (!outcome.status.save_finished) continue;
         EXPECT_FALSE(saver.Collect().error);
         collected = true;
@@ -62,7 +66,7 @@ TEST_F(CheckpointLayoutTest, TrainingOnDoesNotTouchWhatIsBeingSaved) {
       }
     };
     Train(layout, kBefore, hooks);
-    EXPECT_EQ(Continue(layout, kAfter, name, name + "-resumed"),
+    EXPECT_EQ(runs_.Train(layout, kAfter, name, name + "-resumed"),
               std::vector<Point>(whole.begin() + kBefore, whole.end()))
         << name;
   }
@@ -75,7 +79,7 @@ TEST_F(CheckpointLayoutTest, TheEndOfASaveIsToldWhenAllRanksHaveIt) {
     for (int ended = 0; ended <= world.size(); ++ended) {
       const StepStatus own = {.stop_requested = ended == 1 && world.rank() == 1,
                               .save_finished = world.rank() < ended};
-      const StepStatus all = engine.Step(ReadTestSample, own).status;
+      const StepStatus all = engine.Step(ReadSample, own).status;
       EXPECT_EQ(all.save_finished, ended == world.size());
       EXPECT_EQ(all.stop_requested, ended == 1);
     }
