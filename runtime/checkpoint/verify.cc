@@ -18,7 +18,7 @@ namespace cairn {
 namespace {
 
 // Of so many blocks that are read back, one comes from storage.
-constexpr size_t kStorageSample = 16;
+constexpr size_t kStorageSample = 64;
 
 // Checks one shard and appends what is wrong with it.
 class ShardVerifier {

@@ -4,9 +4,12 @@
 // Prints medians over the rounds, in GB/s over all ranks. What is read has been dropped from the
 // page cache before, where the kernel lets us.
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
@@ -27,7 +30,6 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kColumns = 1024;
 constexpr int64_t kRows = 1024;  // of a matrix on one rank: 4 MiB
-constexpr uint64_t kBlock = uint64_t{4} << 20;
 
 // Matrices cut over the ranks, each with its two moments.
 class State {
@@ -59,20 +61,32 @@ std::span<std::byte> BytesOf(const StatePiece& piece) {
   return {static_cast<std::byte*>(piece.data.raw()), piece.data.bytes()};
 }
 
+// As anyone would: write, then fsync.
 void WritePlain(const std::string& path, const State& state) {
-  File file = File::Create(path);
-  for (const StatePiece& piece : state.pieces()) file.Write(BytesOf(piece));
-  file.Sync();
-  file.Close();
+  const int file = creat(path.c_str(), 0666);
+  if (file < 0) ThrowErrno(errno, "creat", path);
+  for (const StatePiece& piece : state.pieces()) {
+    for (std::span<std::byte> rest = BytesOf(piece); !rest.empty();) {
+      const ssize_t written = write(file, rest.data(), rest.size());
+      if (written < 0) ThrowErrno(errno, "write", path);
+      rest = rest.subspan(static_cast<size_t>(written));
+    }
+  }
+  if (fsync(file) != 0) ThrowErrno(errno, "fsync", path);
+  if (close(file) != 0) ThrowErrno(errno, "close", path);
 }
 
 void ReadPlain(const std::string& path, const State& state) {
-  const File file = File::OpenForRead(path);
-  uint64_t offset = 0;
+  const int file = open(path.c_str(), O_RDONLY);  // NOLINT(cppcoreguidelines-pro-type-vararg)
+  if (file < 0) ThrowErrno(errno, "open", path);
   for (const StatePiece& piece : state.pieces()) {
-    file.ReadAt(offset, BytesOf(piece));
-    offset += piece.data.bytes();
+    for (std::span<std::byte> rest = BytesOf(piece); !rest.empty();) {
+      const ssize_t got = read(file, rest.data(), rest.size());
+      if (got <= 0) ThrowErrno(errno, "read", path);
+      rest = rest.subspan(static_cast<size_t>(got));
+    }
   }
+  if (close(file) != 0) ThrowErrno(errno, "close", path);
 }
 
 void DropCaches(const std::string& folder) {
@@ -85,7 +99,8 @@ void DropCaches(const std::string& folder) {
 double Measure(Communicator& world, uint64_t bytes, const std::function<void()>& work) {
   world.Barrier();
   const Stopwatch watch;
-  RunTogether(world, work);
+  work();
+  world.Barrier();
   return static_cast<double>(bytes) * world.size() / watch.ElapsedSeconds() * 1e-9;
 }
 
@@ -102,20 +117,18 @@ void Bench(Communicator& world, const std::string& folder, int64_t mebibytes, in
   std::vector<double> read;
   std::vector<double> load;
   for (int round = 0; round < rounds; ++round) {
-    Manifest manifest;
-    manifest.iteration = round;
-    std::string saved;
     RunOnFirst(world, [&] {
       fs::remove_all(folder);
       MakeDirectories(folder);
       return std::string();
     });
     write.push_back(Measure(world, state.bytes(), [&] { WritePlain(plain, state); }));
-    world.Barrier();
-    const Stopwatch watch;
-    saved = SaveCheckpoint(world, folder, manifest, state.pieces());
-    save.push_back(static_cast<double>(state.bytes()) * world.size() / watch.ElapsedSeconds() *
-                   1e-9);
+    Manifest manifest;
+    manifest.iteration = round;
+    std::string saved;
+    save.push_back(Measure(world, state.bytes(), [&] {
+      saved = SaveCheckpoint(world, folder, manifest, state.pieces());
+    }));
     RunOnFirst(world, [&] {
       DropCaches(folder);
       return std::string();
