@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -89,7 +90,7 @@ std::string BarsText(const Histogram& histogram, HistogramScale scale) {
     const double share = static_cast<double>(counts[i]) / static_cast<double>(highest);
     table.AddRow({fmt::format("{:.4g}", histogram.edges[edges[i]]),
                   fmt::format("{:.4g}", histogram.edges[edges[i + 1]]), fmt::to_string(counts[i]),
-                  std::string(static_cast<size_t>(share * kBarWidth + 0.5), '#')});
+                  std::string(static_cast<size_t>(std::lround(share * kBarWidth)), '#')});
   }
   return table.Render();
 }

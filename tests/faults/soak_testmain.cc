@@ -51,8 +51,9 @@ bool LosePowerSomewhere(Points& points, const std::vector<Plan>& plans, Random& 
       LosePower(timeline, kStatesAtAnOperation, seen, random());
   count += static_cast<int64_t>(seen.size());
   const std::string before =
-      timeline.skipped == 0 ? ""
-                            : fmt::format("after {}: ", Describe(kill, points.shared().report));
+      timeline.skipped == 0
+          ? ""
+          : fmt::format("after a kill after operation {} of rank {}: ", kill.index, kill.rank);
   return Report(before + "power loss", problems);
 }
 

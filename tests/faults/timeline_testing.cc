@@ -52,7 +52,10 @@ struct Promises {
     CheckStopped(scenario, run_dir, saved, true, problems);
     std::set<int64_t> aborted = AbortedAttempts(run_dir);
     aborted.erase(unsure);
-    if (retained && !aborted.empty()) problems.emplace_back("what was removed is back");
+    // A newer one may be a save under way.
+    if (retained && !aborted.empty() && *aborted.begin() < scenario.iteration) {
+      problems.emplace_back("what was removed is back");
+    }
     return problems;
   }
 };
