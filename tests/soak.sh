@@ -1,6 +1,8 @@
 #!/bin/sh
-# Faults of the disk, kills and power losses at random points of saves drawn at random.
-# usage: tests/soak.sh [POINTS [SEED]]     (100000 points from a random seed)
+# Faults of the disk, kills and power losses at random points of saves drawn at random, and then hostile
+# inputs (tests/fuzz/soak.sh).
+# usage: tests/soak.sh [POINTS [SEED [INPUTS]]]  (100000 points from a random seed; 10000000 inputs for each
+# target, 0: none)
 # Prints what replays a failure.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,3 +14,4 @@ cmake --preset release >build/release.log 2>&1 || { cat build/release.log; exit 
 cmake --build build/release --target faults_soak -- --quiet
 echo "seed $seed"
 build/release/bin/faults_soak "$points" "$seed"
+[ "${3:-}" = 0 ] || ./tests/fuzz/soak.sh ${3:-}
