@@ -1,5 +1,7 @@
 #include "runtime/data/bpe_trainer.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <queue>
@@ -178,7 +180,8 @@ void TrainBpe(const std::vector<std::string>& inputs, int64_t vocab_size,
     }
     const std::string left = pieces[*pair >> 32];
     const std::string right = pieces[static_cast<uint32_t>(*pair)];
-    merges.push_back(left + " " + right);  // readers before 2024 know no other form
+    // Readers before 2024 know no other form.
+    merges.push_back(fmt::format("{} {}", left, right));
     pieces.push_back(left + right);
   }
 
