@@ -96,6 +96,7 @@ Manifest RewriteCheckpoint(CheckpointReader& reader, Manifest description,
   try {
     SectionReader sections(reader, section_bytes);
     std::vector<ShardResult> results;
+    results.reserve(shards.size());
     for (const ShardPlan& shard : shards) {
       results.push_back(WriteShard(reader, sections, directory, shard));
     }
