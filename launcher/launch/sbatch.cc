@@ -7,9 +7,9 @@
 #include <string_view>
 
 #include "launcher/launch/mpirun.h"
-#include "runtime/base/shell.h"
 #include "launcher/launch/slurm.h"
 #include "runtime/base/error.h"
+#include "runtime/base/shell.h"
 #include "runtime/checkpoint/file.h"
 #include "runtime/config/text.h"
 

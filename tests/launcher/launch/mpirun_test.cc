@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "runtime/base/shell.h"
 #include "runtime/base/error.h"
+#include "runtime/base/shell.h"
 
 namespace cairn {
 namespace {
