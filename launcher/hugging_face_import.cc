@@ -261,7 +261,7 @@ HuggingFaceImport ImportHuggingFace(const std::string& folder, const std::string
     manifest.config_text = config_text;
     MergeShards({std::move(shard)}, manifest);
     CommitCheckpoint(checkpoint, manifest);
-  } catch (const Error&) {
+  } catch (...) {
     AbortCheckpoint(checkpoint);
     throw;
   }

@@ -104,14 +104,17 @@ class Permuter {
   void Restart() {
     next_row_ = 0;
     slab_begin_ = 0;
-    slab_ = {};
+    Release();
   }
+
+  // Gives the memory back, which clearing, or assigning {}, would not.
+  void Release() { std::vector<std::byte>().swap(slab_); }
 
   void LoadNext() {
     const int64_t count = std::min(slab_rows_, rows_ - next_row_);
     std::vector<int64_t> extents = extents_;
     extents[order_[0]] = count;
-    slab_ = {};
+    Release();
     std::vector<float> read(Product(extents));
     read_(next_row_, count, read);
     slab_.resize(static_cast<uint64_t>(count) * row_bytes());

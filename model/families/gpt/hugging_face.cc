@@ -14,7 +14,7 @@ constexpr int64_t kPerLayer = 12;
 // Collects the tensors of a model.
 class Builder {
  public:
-  void Same(std::string name, std::string hugging_face_name, std::vector<int64_t> shape) {
+  void Same(std::string name, std::string hugging_face_name, const std::vector<int64_t>& shape) {
     std::vector<int> order;
     for (size_t d = 0; d < shape.size(); ++d) order.push_back(static_cast<int>(d));
     tensors_.push_back(
