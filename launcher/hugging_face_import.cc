@@ -8,7 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <regex>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 
@@ -43,9 +43,15 @@ struct Match {
 };
 
 // The causal masks that older versions of transformers stored beside the weights.
-bool IsMask(const std::string& name) {
-  static const std::regex pattern(R"((transformer\.)?h\.[0-9]{1,7}\.attn\.(bias|masked_bias))");
-  return name.size() < 64 && std::regex_match(name, pattern);
+bool IsMask(std::string_view name) {
+  constexpr std::string_view kModel = "transformer.";
+  constexpr std::string_view kLayer = "h.";
+  if (name.starts_with(kModel)) name.remove_prefix(kModel.size());
+  if (!name.starts_with(kLayer)) return false;
+  name.remove_prefix(kLayer.size());
+  const size_t digits = std::min(name.find_first_not_of("0123456789"), name.size());
+  name.remove_prefix(digits);
+  return digits > 0 && (name == ".attn.bias" || name == ".attn.masked_bias");
 }
 
 DType CheckedDType(const HuggingFaceFolder::Tensor& source, std::span<const int64_t> shape) {
