@@ -35,16 +35,25 @@ RunReporter::RunReporter(const TrainConfig& config, Communicator& world, Device&
   summary_.total_iterations = config.train().train_iters();
   summary_.last_iteration = iteration;
   if (!first()) return;
-  metrics_log_ = std::make_unique<MetricsLog>(
-      MetricsLog::OpenForResume(JoinPath(config.run_dir(), "metrics.jsonl"), iteration));
-  if (config.log().tensorboard() && iteration < config.train().train_iters()) {
-    tensorboard_ = std::make_unique<TensorBoardWriter>(JoinPath(config.run_dir(), "tensorboard"),
-                                                       iteration + 1);
-  }
+  OpenFiles(iteration);
   ProgressReporter::Options options;
   options.is_terminal = isatty(STDERR_FILENO) == 1;
   options.log_interval = config.log().log_interval();
   progress_ = std::make_unique<ProgressReporter>(std::cerr, options);
+}
+
+void RunReporter::OpenFiles(int64_t iteration) {
+  metrics_log_ = std::make_unique<MetricsLog>(
+      MetricsLog::OpenForResume(JoinPath(config_.run_dir(), "metrics.jsonl"), iteration));
+  if (config_.log().tensorboard() && iteration < config_.train().train_iters()) {
+    tensorboard_ = std::make_unique<TensorBoardWriter>(JoinPath(config_.run_dir(), "tensorboard"),
+                                                       iteration + 1);
+  }
+}
+
+void RunReporter::Rewound(int64_t iteration, const std::string& checkpoint) {
+  summary_.last_checkpoint = checkpoint;
+  OpenFiles(iteration);
 }
 
 void RunReporter::BeginStep() {

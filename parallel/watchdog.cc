@@ -56,10 +56,11 @@ void Watchdog::Watch(const std::stop_token& stop) {
     last = now;
     try {
       const FlightRecorder& recorder = *world_.recorder();
+      const double disk_wait = recorder.LongestWaitSeconds("", awake_since);
       const bool late =
+          SomeoneIsGone(disk_wait, now) ||
           recorder.LongestWaitSeconds(options_.disk_group, awake_since) > Deadline() ||
-          recorder.LongestWaitSeconds("", awake_since) >
-              std::max(Deadline(), options_.disk_seconds);
+          disk_wait > std::max(Deadline(), options_.disk_seconds);
       if (late) DeclareStall(options_.directory);
       if (late || StallDeclared(options_.directory)) return Judge(late);
     } catch (const Error& error) {
@@ -68,6 +69,22 @@ void Watchdog::Watch(const std::stop_token& stop) {
       return;
     }
   }
+}
+
+bool Watchdog::SomeoneIsGone(double disk_wait_seconds, Clock::time_point now) {
+  if (RollCalled(options_.directory, roll_call_ + 1)) {
+    AnswerRoll(options_.directory, ++roll_call_, world_.rank());
+    roll_call_at_ = now;
+  }
+  // So early that whoever is gone is missed within the deadline.
+  const double early = Deadline() / 4;
+  if (disk_wait_seconds < early) return false;
+  const double since = duration<double>(now - roll_call_at_).count();
+  if (roll_call_ == 0 || since > Deadline()) {
+    CallRoll(options_.directory, roll_call_ + 1);
+    return false;
+  }
+  return since > Deadline() - early && !AllAnswered(options_.directory, roll_call_, world_.size());
 }
 
 void Watchdog::Judge(bool declared_here) {
