@@ -4,10 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <iostream>
 #include <type_traits>
 
+#include "launcher/launch/slurm.h"
 #include "runtime/base/error.h"
 #include "runtime/base/shell.h"
 #include "runtime/checkpoint/file.h"
@@ -176,19 +179,26 @@ void RunReporter::Summarize(TrainEngine& engine, const std::string& program) {
   }
   summary_.elapsed_seconds = since_start_.ElapsedSeconds();
   summary_.last_iteration = engine.iteration();
-  if (!summary_.last_checkpoint.empty()) {
-    const std::string launch =
-        world_->size() > 1 ? fmt::format("mpirun --oversubscribe -n {} ", world_->size()) : "";
-    summary_.resume_command =
-        launch + ShellLine({program, "train", JoinPath(config_.run_dir(), "config.textproto"),
-                            "checkpoint.load=auto"});
-    if (engine.iteration() >= config_.train().train_iters()) {
-      summary_.resume_command +=
-          fmt::format(" train.train_iters={}", 2 * config_.train().train_iters());
-    }
-  }
+  if (!summary_.last_checkpoint.empty()) summary_.resume_command = ResumeCommand(engine, program);
   progress_.reset();
   std::cerr << FormatRunSummary(summary_);
+}
+
+std::string RunReporter::ResumeCommand(const TrainEngine& engine,
+                                       const std::string& program) const {
+  const bool finished = engine.iteration() >= config_.train().train_iters();
+  const std::string script = JobScriptPath(config_.run_dir());
+  if (std::getenv("SLURM_JOB_ID") != nullptr && std::filesystem::exists(script)) {
+    // The script runs the config that it was written with, which is done.
+    return finished ? "" : ShellLine({"sbatch", script});
+  }
+  const std::string launch =
+      world_->size() > 1 ? fmt::format("mpirun --oversubscribe -n {} ", world_->size()) : "";
+  std::string command =
+      launch + ShellLine({program, "train", JoinPath(config_.run_dir(), "config.textproto"),
+                          "checkpoint.load=auto"});
+  if (finished) command += fmt::format(" train.train_iters={}", 2 * config_.train().train_iters());
+  return command;
 }
 
 }  // namespace cairn

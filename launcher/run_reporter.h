@@ -39,6 +39,7 @@ class RunReporter {
 
  private:
   bool first() const { return world_->rank() == 0; }
+  std::string ResumeCommand(const TrainEngine& engine, const std::string& program) const;
   /// For a run that goes on after `iteration`.
   void OpenFiles(int64_t iteration);
   template <typename Metrics>
