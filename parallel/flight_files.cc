@@ -99,12 +99,9 @@ void AnswerRoll(const std::string& directory, int number, int rank) {
   fs::remove(AnswerPath(directory, number - 2, rank), ignored);
 }
 
-bool AllAnswered(const std::string& directory, int number, int ranks) {
+bool RollAnswered(const std::string& directory, int number, int rank) {
   std::error_code ignored;
-  for (int rank = 0; rank < ranks; ++rank) {
-    if (!fs::exists(AnswerPath(directory, number, rank), ignored)) return false;
-  }
-  return true;
+  return fs::exists(AnswerPath(directory, number, rank), ignored);
 }
 
 void WriteFlightRecord(const std::string& directory, const FlightRecord& record) {

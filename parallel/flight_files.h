@@ -13,7 +13,7 @@
 //   VERDICT           StallVerdict::text
 //   FAILED            a rank ends the run with an error
 //   roll-call-00002, here-00002-00003
-//                     a rank that waits for a disk asks whether all are alive; rank 3 is
+//                     a rank that waits long asks whether all are alive; rank 3 is
 
 namespace cairn {
 
@@ -38,7 +38,7 @@ void CallRoll(const std::string& directory, int number);
 bool RollCalled(const std::string& directory, int number);
 /// This rank is alive. Its answer to the call before the last goes.
 void AnswerRoll(const std::string& directory, int number, int rank);
-bool AllAnswered(const std::string& directory, int number, int ranks);
+bool RollAnswered(const std::string& directory, int number, int rank);
 
 /// Notes that a rank ends the run; false where another rank has before.
 bool AnnounceFailure(const std::string& directory) noexcept;
