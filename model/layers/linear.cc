@@ -27,7 +27,7 @@ ColumnParallelLinear::ColumnParallelLinear(ParameterRegistry& registry, const st
 
 Value ColumnParallelLinear::Forward(ForwardContext& context, const Value& x) {
   const Value entered = EnterTensorParallel(context, parallel_, x);
-  const Value y = Linear(context.tape, entered, weight_->weight, &bias_->weight);
+  Value y = Linear(context.tape, entered, weight_->weight, &bias_->weight);
   context.Observe(weight_->name, y);
   return y;
 }

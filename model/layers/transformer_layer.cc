@@ -45,8 +45,8 @@ Value TransformerLayer::AttentionBlock(ForwardContext& context, const Value& x) 
   const Value qkv = qkv_.Forward(context, attention_norm_.Forward(context, x));
   const Value attended = CausalAttention(context.tape, qkv, spec);
   Observe(context, "attention", attended);
-  const Value y = AddResidual(context, attention_output_.Forward(context, attended),
-                              attention_output_.bias(), x, DropoutSite::kAttentionOutput);
+  Value y = AddResidual(context, attention_output_.Forward(context, attended),
+                        attention_output_.bias(), x, DropoutSite::kAttentionOutput);
   Observe(context, "attention_residual", y);
   return y;
 }
@@ -55,8 +55,8 @@ Value TransformerLayer::MlpBlock(ForwardContext& context, const Value& x) {
   const Value hidden = fc1_.Forward(context, mlp_norm_.Forward(context, x));
   const Value activated = Gelu(context.tape, hidden);
   Observe(context, "mlp.gelu", activated);
-  const Value y = AddResidual(context, fc2_.Forward(context, activated), fc2_.bias(), x,
-                              DropoutSite::kMlpOutput);
+  Value y = AddResidual(context, fc2_.Forward(context, activated), fc2_.bias(), x,
+                        DropoutSite::kMlpOutput);
   Observe(context, "mlp_residual", y);
   return y;
 }

@@ -78,16 +78,16 @@ Value GptStage::Layers(ForwardContext& context, const Value& input) {
 Value GptStage::ForwardLogits(ForwardContext& context, const Value& input) {
   CHECK(parallel_.mesh->last_stage());
   const Value normed = final_norm_->Forward(context, Layers(context, input));
-  const Value logits = Linear(context.tape, EnterTensorParallel(context, parallel_, normed),
-                              token_embedding_->weight, nullptr);
+  Value logits = Linear(context.tape, EnterTensorParallel(context, parallel_, normed),
+                        token_embedding_->weight, nullptr);
   context.Observe("logits", logits);
   return logits;
 }
 
 Value GptStage::Forward(ForwardContext& context, const Value& input) {
   if (!parallel_.mesh->last_stage()) return Layers(context, input);
-  const Value loss = VocabParallelCrossEntropy(context.tape, ForwardLogits(context, input),
-                                               context.batch.targets, vocab_shard_, parallel_.tp());
+  Value loss = VocabParallelCrossEntropy(context.tape, ForwardLogits(context, input),
+                                         context.batch.targets, vocab_shard_, parallel_.tp());
   context.Observe("loss", loss);
   return loss;
 }
