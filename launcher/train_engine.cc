@@ -151,7 +151,9 @@ TrainEngine::StepOutcome TrainEngine::Step(const SampleReader& read, const StepS
                       static_cast<uint64_t>(config_.train().seed()),
                       static_cast<uint32_t>(iteration_), true, outcome.loss_scale / tokens);
   reducer_->BeginStep(1.0 / outcome.loss_scale);
+  const Stopwatch passes;
   const std::vector<Tensor> losses = executor_->Run();
+  outcome.forward_backward_seconds = passes.ElapsedSeconds();
   reducer_->Finish();
   const StepResult result = optimizer_->Step(outcome.learning_rate, outcome.loss_scale);
   loss_scaler_.Update(result.skipped);

@@ -37,7 +37,8 @@ class TrainEngine {
     double learning_rate = 0;
     double loss_scale = 1;
     bool skipped = false;
-    StepStatus status;  ///< of all ranks
+    double forward_backward_seconds = 0;  ///< of this rank's passes over the schedule
+    StepStatus status;                    ///< of all ranks
   };
 
   /// `config` is validated for the mesh's world and has its vocab_size. Communicates nothing.
