@@ -5,33 +5,16 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <iostream>
-#include <type_traits>
 
 #include "launcher/launch/slurm.h"
+#include "parallel/agreement.h"
 #include "runtime/base/error.h"
 #include "runtime/base/shell.h"
 #include "runtime/checkpoint/file.h"
 
 namespace cairn {
-namespace {
-
-// Every rank's `value`, for values without pointers.
-template <typename T>
-std::vector<T> GatherValues(Communicator& world, const T& value) {
-  static_assert(std::is_trivially_copyable_v<T>);
-  std::vector<T> values;
-  for (const std::string& bytes :
-       world.AllGatherBytes(std::string(reinterpret_cast<const char*>(&value), sizeof(T)))) {
-    std::memcpy(&values.emplace_back(), bytes.data(), sizeof(T));
-  }
-  return values;
-}
-
-}  // namespace
-
 RunReporter::RunReporter(const TrainConfig& config, Communicator& world, Device& device,
                          int64_t iteration)
     : config_(config), world_(&world), device_(&device) {

@@ -173,7 +173,9 @@ TrainEngine::StepOutcome TrainEngine::Step(const SampleReader& read, const StepS
   outcome.learning_rate = lr_schedule_.At(iteration_ + 1);
   outcome.status = status;
   last_step_ = {iteration_, next_sample(), outcome.loss_scale};
+  const Stopwatch passes;
   const std::vector<Tensor> losses = RunPasses(read, last_step_);
+  outcome.forward_backward_seconds = passes.ElapsedSeconds();
   reducer_->Finish();
   // Known to all ranks before the weights change.
   outcome.lm_loss = ReduceLoss(losses, outcome.status);

@@ -49,7 +49,8 @@ class TrainEngine {
     bool skipped = false;
     LossAnomaly anomaly = LossAnomaly::kNone;
     double loss_z_score = 0;  ///< see LossTrend; 0 while there is no trend
-    StepStatus status;        ///< of all ranks
+    double forward_backward_seconds = 0;  ///< of this rank's passes over the schedule
+    StepStatus status;                    ///< of all ranks
   };
 
   /// `config` is validated for the mesh's world and has its vocab_size. Communicates nothing.

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -12,6 +11,7 @@
 #include <span>
 
 #include "launcher/commands/arguments.h"
+#include "launcher/commands/bench_measure.h"
 #include "launcher/commands/ckpt_output.h"
 #include "launcher/commands/ckpt_rewrite.h"
 #include "runtime/base/error.h"
@@ -54,17 +54,6 @@ std::vector<std::byte> NoiseBytes(uint64_t count) {
   std::mt19937_64 random(1);
   std::ranges::generate(bytes, [&] { return static_cast<std::byte>(random()); });
   return bytes;
-}
-
-double SecondsOf(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double Median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
 }
 
 // The same bytes by plain calls and by the ways of a checkpoint, in turn, so that whatever else the

@@ -3,7 +3,7 @@
 #include <glog/logging.h>
 
 #include "runtime/ops/adamw_cpu.h"
-#include "runtime/ops/dispatch.h"
+#include "runtime/tensor/dispatch.h"
 
 namespace cairn {
 

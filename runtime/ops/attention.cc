@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "runtime/ops/attention_cpu.h"
-#include "runtime/ops/dispatch.h"
+#include "runtime/tensor/dispatch.h"
 
 namespace cairn {
 namespace {

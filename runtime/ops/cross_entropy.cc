@@ -3,7 +3,7 @@
 #include <glog/logging.h>
 
 #include "runtime/ops/cross_entropy_cpu.h"
-#include "runtime/ops/dispatch.h"
+#include "runtime/tensor/dispatch.h"
 
 namespace cairn {
 namespace {

@@ -2,9 +2,9 @@
 
 #include <glog/logging.h>
 
-#include "runtime/ops/dispatch.h"
 #include "runtime/ops/dropout_cpu.h"
 #include "runtime/ops/reduce_rows.h"
+#include "runtime/tensor/dispatch.h"
 
 namespace cairn {
 

@@ -2,8 +2,8 @@
 
 #include <glog/logging.h>
 
-#include "runtime/ops/dispatch.h"
 #include "runtime/ops/matmul_cpu.h"
+#include "runtime/tensor/dispatch.h"
 
 namespace cairn {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <glog/logging.h>
 
-#include "runtime/ops/dispatch.h"
 #include "runtime/ops/reduce_cpu.h"
+#include "runtime/tensor/dispatch.h"
 #include "runtime/tensor/exact_sum.h"
 
 namespace cairn {

@@ -3,7 +3,7 @@
 #include <glog/logging.h>
 
 #include "runtime/base/cpu_kernel.h"
-#include "runtime/base/error.h"
+#include "runtime/tensor/dispatch.h"
 
 namespace cairn {
 namespace {
@@ -24,34 +24,29 @@ CAIRN_CPU_KERNEL void ToFloatRange(float* sum, const double* hi, const double* l
   for (int64_t i = 0; i < n; ++i) sum[i] = static_cast<float>(hi[i] + lo[i]);
 }
 
-bool RunsOnCpu(const Tensor& tensor) {
-  if (tensor.device().kind() == DeviceKind::kCuda) {
-    Throw(ErrorKind::kDevice, "exact sum", "no cuda kernel in this build");
-  }
-  return tensor.device().kind() == DeviceKind::kCpu;
-}
-
 }  // namespace
 
 void ExactAddTo(const Tensor& hi, const Tensor& lo, const Tensor& term, double factor) {
   CHECK(hi.contiguous() && lo.contiguous() && term.contiguous());
   CHECK(hi.numel() == term.numel() && lo.numel() == term.numel());
-  if (!RunsOnCpu(hi)) return;
-  DispatchFloating("ExactAddTo", term.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    ParallelFor(term.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      AddRange(hi.data<double>() + begin, lo.data<double>() + begin, term.data<T>() + begin,
-               end - begin, factor);
+  OnCpu("ExactAddTo", hi, [&] {
+    DispatchFloating("ExactAddTo", term.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      ParallelFor(term.numel(), kGrain, [&](int64_t begin, int64_t end) {
+        AddRange(hi.data<double>() + begin, lo.data<double>() + begin, term.data<T>() + begin,
+                 end - begin, factor);
+      });
     });
   });
 }
 
 void ExactToFloat(const Tensor& sum, const Tensor& hi, const Tensor& lo) {
   CHECK(sum.numel() == hi.numel() && sum.numel() == lo.numel());
-  if (!RunsOnCpu(sum)) return;
-  ParallelFor(sum.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    ToFloatRange(sum.data<float>() + begin, hi.data<double>() + begin, lo.data<double>() + begin,
-                 end - begin);
+  OnCpu("ExactToFloat", sum, [&] {
+    ParallelFor(sum.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      ToFloatRange(sum.data<float>() + begin, hi.data<double>() + begin, lo.data<double>() + begin,
+                   end - begin);
+    });
   });
 }
 
