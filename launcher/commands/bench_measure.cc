@@ -22,13 +22,13 @@ double Median(std::vector<double> values) {
 
 double MedianSeconds(int repeat, const std::function<void()>& work) {
   work();
-  std::vector<double> seconds;
-  for (int i = 0; i < repeat; ++i) seconds.push_back(SecondsOf(work));
+  std::vector<double> seconds(repeat);
+  std::ranges::generate(seconds, [&] { return SecondsOf(work); });
   return Median(std::move(seconds));
 }
 
 Tensor NoiseTensor(const Shape& shape, DType dtype, Device& device) {
-  const Tensor noise = Tensor::Empty(shape, DType::kFloat32, device);
+  Tensor noise = Tensor::Empty(shape, DType::kFloat32, device);
   std::minstd_rand random(1);
   std::generate_n(noise.data<float>(), noise.numel(), [&] {
     return static_cast<float>(random()) * (2.0f / static_cast<float>(std::minstd_rand::max())) -
