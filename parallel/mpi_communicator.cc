@@ -15,8 +15,10 @@
 #include <thread>
 
 #include "parallel/host_communicator.h"
+#include "parallel/host_memory.h"
 #include "parallel/mpi_call.h"
 #include "parallel/reduction.h"
+#include "parallel/shared_collectives.h"
 #include "runtime/base/error.h"
 
 namespace cairn {
@@ -28,6 +30,9 @@ constexpr size_t kChunkBytes = size_t{1} << 20;
 // Up to this many bytes over all ranks, each gathers everything and sums all of it: one exchange
 // instead of two.
 constexpr size_t kSmallBytes = size_t{128} << 10;
+
+// From this many bytes of each rank on, ranks of one host use the memory that they share.
+constexpr size_t kSharedBytes = size_t{4} << 10;
 
 // Two kinds of point-to-point messages share a communicator.
 constexpr int kMessageTag = 0;
@@ -87,7 +92,7 @@ class MpiCommunicator : public HostCommunicator {
  public:
   static std::unique_ptr<Communicator> New(MpiGroup group, const std::string& name,
                                            std::shared_ptr<FlightRecorder> recorder,
-                                           bool background = false) {
+                                           bool share_memory, bool background = false) {
     int rank = 0;
     int size = 0;
     CheckMpi(MPI_Comm_set_errhandler(group.get(), MPI_ERRORS_RETURN), "Split", name);
@@ -98,7 +103,7 @@ class MpiCommunicator : public HostCommunicator {
     CheckMpi(MPI_Allgather(&world_rank, 1, MPI_INT, world_ranks.data(), 1, MPI_INT, group.get()),
              "Split", name);
     return std::unique_ptr<Communicator>(new MpiCommunicator(
-        rank, name, std::move(recorder), world_ranks, std::move(group), background));
+        rank, name, std::move(recorder), world_ranks, std::move(group), share_memory, background));
   }
 
   ~MpiCommunicator() override {
@@ -135,10 +140,12 @@ class MpiCommunicator : public HostCommunicator {
 
  private:
   MpiCommunicator(int rank, std::string name, std::shared_ptr<FlightRecorder> recorder,
-                  const std::vector<int>& world_ranks, MpiGroup group, bool background)
+                  const std::vector<int>& world_ranks, MpiGroup group, bool share_memory,
+                  bool background)
       : HostCommunicator(rank, static_cast<int>(world_ranks.size()), std::move(name),
                          std::move(recorder), world_ranks),
         group_(std::move(group)),
+        share_memory_(share_memory),
         background_(background) {}
 
   // Runs one blocking MPI call, with its errors and its time.
@@ -162,22 +169,43 @@ class MpiCommunicator : public HostCommunicator {
 
   void AllReduceSmall(const Tensor& tensor, ReduceOp op);
 
+  // How ranks of one host exchange `bytes` each; null where they are not, or bytes are few. Made
+  // when it is first needed, which all ranks see alike.
+  SharedCollectives* Shared(size_t bytes);
+
   std::byte* Scratch(size_t bytes) {
     if (scratch_.size() < bytes) scratch_.resize(bytes);
     return scratch_.data();
   }
 
   MpiGroup group_;
+  bool share_memory_;
   bool background_;
   std::atomic<bool> left_ = false;
   PendingSends sends_;
   std::vector<std::byte> scratch_;
+  bool sought_shared_ = false;
+  std::unique_ptr<HostMemory> host_memory_;
+  std::unique_ptr<SharedCollectives> shared_;
 };
 
 std::byte* Bytes(const Tensor& tensor) { return static_cast<std::byte*>(tensor.raw()); }
 
 // NOLINTNEXTLINE(performance-no-int-to-ptr): how MPI spells it
 const void* InPlace() { return MPI_IN_PLACE; }
+
+SharedCollectives* MpiCommunicator::Shared(size_t bytes) {
+  if (!share_memory_ || bytes < kSharedBytes || size() == 1) return nullptr;
+  if (!sought_shared_) {
+    sought_shared_ = true;
+    host_memory_ = HostMemory::New(group_.get(), name(), SharedCollectives::MemoryBytes(size()));
+    if (host_memory_) {
+      shared_ =
+          std::make_unique<SharedCollectives>(host_memory_->data(), rank(), size(), *recorder());
+    }
+  }
+  return shared_.get();
+}
 
 template <typename Piece, typename Counts>
 void MpiCommunicator::ReducePieces(const char* verb, std::byte* out, const Piece& piece,
@@ -224,6 +252,9 @@ void MpiCommunicator::AllReduceSmall(const Tensor& tensor, ReduceOp op) {
 }
 
 void MpiCommunicator::AllReduceNow(const Tensor& tensor, ReduceOp op) {
+  if (SharedCollectives* shared = Shared(tensor.bytes())) {
+    return shared->AllReduce(Bytes(tensor), tensor.numel(), tensor.dtype(), op);
+  }
   if (size() * tensor.bytes() <= kSmallBytes) return AllReduceSmall(tensor, op);
   const size_t element = DTypeSize(tensor.dtype());
   const auto chunk = static_cast<int64_t>(kChunkBytes / element);
@@ -249,6 +280,9 @@ void MpiCommunicator::AllReduceNow(const Tensor& tensor, ReduceOp op) {
 }
 
 void MpiCommunicator::ReduceScatterNow(const Tensor& output, const Tensor& input) {
+  if (SharedCollectives* shared = Shared(input.bytes())) {
+    return shared->ReduceScatter(Bytes(output), Bytes(input), output.numel(), input.dtype());
+  }
   const size_t element = DTypeSize(input.dtype());
   const int64_t chunk = std::max<int64_t>(1, kChunkBytes / (element * size()));
   for (int64_t start = 0; start < output.numel(); start += chunk) {
@@ -261,6 +295,9 @@ void MpiCommunicator::ReduceScatterNow(const Tensor& output, const Tensor& input
 }
 
 void MpiCommunicator::AllGatherNow(const Tensor& output, const Tensor& input) {
+  if (SharedCollectives* shared = Shared(output.bytes())) {
+    return shared->AllGather(Bytes(output), Bytes(input), input.bytes());
+  }
   const MpiBytes part(input.bytes(), "AllGather", name());
   const bool in_place = input.raw() == Bytes(output) + rank() * input.bytes();
   Blocking("AllGather", [&] {
@@ -376,21 +413,22 @@ std::unique_ptr<Communicator> MpiCommunicator::Split(int color, int key, const s
     return MPI_Comm_split(group_.get(), color < 0 ? MPI_UNDEFINED : color, key, &part);
   });
   if (part == MPI_COMM_NULL) return nullptr;
-  return New(MpiGroup(part), name, recorder());
+  return New(MpiGroup(part), name, recorder(), share_memory_);
 }
 
 std::unique_ptr<Communicator> MpiCommunicator::Background(const std::string& name) {
   MPI_Comm copy = MPI_COMM_NULL;
   Blocking("Background", [&] { return MPI_Comm_dup(group_.get(), &copy); });
-  return New(MpiGroup(copy), name, recorder(), /*background=*/true);
+  return New(MpiGroup(copy), name, recorder(), share_memory_, /*background=*/true);
 }
 
 }  // namespace
 
-std::unique_ptr<Communicator> MpiSession::World() {
+std::unique_ptr<Communicator> MpiSession::World(bool share_memory) {
   MPI_Comm world = MPI_COMM_NULL;
   CheckMpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "Comm_dup", "world");
-  return MpiCommunicator::New(MpiGroup(world), "world", std::make_shared<FlightRecorder>(rank()));
+  return MpiCommunicator::New(MpiGroup(world), "world", std::make_shared<FlightRecorder>(rank()),
+                              share_memory);
 }
 
 }  // namespace cairn

@@ -19,8 +19,9 @@ class MpiSession {
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
 
-  /// All ranks.
-  std::unique_ptr<Communicator> World();
+  /// All ranks. Groups whose ranks are all on one host reduce and gather in memory that they share,
+  /// or by messages like others unless `share_memory`.
+  std::unique_ptr<Communicator> World(bool share_memory = true);
   int rank() const { return rank_; }
   int size() const { return size_; }
   /// Rank and number of ranks on this host (for device choice).

@@ -30,19 +30,34 @@ class MpiCommunicatorTest : public ::testing::Test {
   std::unique_ptr<Communicator> world_ = session->World();
 };
 
-TEST_F(MpiCommunicatorTest, EveryVerbEqualsTheSerialReference) {
+// In memory that the ranks share, and by messages, as between hosts.
+class TransportTest : public ::testing::TestWithParam<bool> {
+ protected:
+  std::unique_ptr<Communicator> world_ = session->World(GetParam());
+};
+
+TEST_P(TransportTest, EveryVerbEqualsTheSerialReference) {
   const std::unique_ptr<Stream> stream = NewInlineStream();
   for (const DType dtype : testing::kAllDTypes) {
     for (const int64_t n : {0, 1, 5, 2051}) testing::CheckEveryVerb(*world_, *stream, dtype, n);
   }
 }
 
-TEST_F(MpiCommunicatorTest, ReductionsOfSeveralChunks) {
+TEST_P(TransportTest, ReductionsOfSeveralChunks) {
   const std::unique_ptr<Stream> stream = NewInlineStream();
   testing::CheckEveryVerb(*world_, *stream, DType::kFloat64, 20'001);  // one, not gathered whole
   testing::CheckEveryVerb(*world_, *stream, DType::kFloat32, 300'007);
   testing::CheckEveryVerb(*world_, *stream, DType::kBFloat16, 600'011);
 }
+
+TEST_P(TransportTest, OfPartsOfTheWorldAsWell) {
+  const std::unique_ptr<Stream> stream = NewInlineStream();
+  const std::unique_ptr<Communicator> part = world_->Split(world_->rank() % 2, 0, "part");
+  testing::CheckEveryVerb(*part, *stream, DType::kFloat32, 70'001);
+}
+
+INSTANTIATE_TEST_SUITE_P(Mpi, TransportTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "SharedMemory" : "Messages"; });
 
 TEST_F(MpiCommunicatorTest, TwoCommunicatorsOnTwoStreamsAtOnce) {
   const std::unique_ptr<Communicator> other = world_->Split(0, world_->rank(), "other");
