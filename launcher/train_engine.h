@@ -48,7 +48,7 @@ class TrainEngine {
     double loss_scale = 1;
     bool skipped = false;
     LossAnomaly anomaly = LossAnomaly::kNone;
-    double loss_z_score = 0;  ///< see LossTrend; 0 while there is no trend
+    double loss_z_score = 0;              ///< see LossTrend; 0 while there is no trend
     double forward_backward_seconds = 0;  ///< of this rank's passes over the schedule
     StepStatus status;                    ///< of all ranks
   };

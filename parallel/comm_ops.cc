@@ -67,7 +67,9 @@ Value RecordPair(Tape& tape, const char* name, const Value& x, Tensor output, Co
 
 Value CopyToTensorParallel(Tape& tape, const Value& x, Communicator& tp) {
   if (tp.size() == 1) return x;
-  return RecordPair(tape, "CopyToTensorParallel", x, x.data, tp, Sum);
+  Value copy = RecordPair(tape, "CopyToTensorParallel", x, x.data, tp, Sum);
+  copy.again = x.again;
+  return copy;
 }
 
 Value ReduceFromTensorParallel(Tape& tape, const Value& x, Communicator& tp) {

@@ -32,7 +32,7 @@ void PipelineExecutor::Forward(InFlight& flight, int microbatch, const Tape::Opt
   }
 }
 
-void PipelineExecutor::BackwardInput(InFlight& flight) {
+void PipelineExecutor::BackwardInput(InFlight& flight, bool whole) {
   Stream& stream = device_->compute_stream();
   Tensor gradient;
   if (last_stage()) {
@@ -41,7 +41,11 @@ void PipelineExecutor::BackwardInput(InFlight& flight) {
     gradient = Tensor::Empty(stage_->boundary_shape(), stage_->boundary_dtype(), *device_);
     mesh_->pp_backward().Recv(gradient, mesh_->coordinate().pp + 1, stream);
   }
-  flight.tape->BackwardInput(flight.output, std::move(gradient));
+  if (whole && first_stage()) {
+    flight.tape->Backward(flight.output, std::move(gradient));  // nobody waits: the least memory
+  } else {
+    flight.tape->BackwardInput(flight.output, std::move(gradient));
+  }
   flight.output.data = Tensor();
   if (!first_stage()) {
     mesh_->pp_backward().Send(flight.tape->TakeGradient(flight.input), mesh_->coordinate().pp - 1,
@@ -64,7 +68,7 @@ std::vector<Tensor> PipelineExecutor::Run() {
       case ActionKind::kBackward:
       case ActionKind::kBackwardInput:
         if (--backwards_left == 0 && before_last_backward_) before_last_backward_();
-        BackwardInput(flight);
+        BackwardInput(flight, action.kind == ActionKind::kBackward);
         if (action.kind == ActionKind::kBackwardInput) break;
         [[fallthrough]];
       case ActionKind::kBackwardWeight:

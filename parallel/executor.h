@@ -58,7 +58,8 @@ class PipelineExecutor {
   };
 
   void Forward(InFlight& flight, int microbatch, const Tape::Options& options);
-  void BackwardInput(InFlight& flight);
+  /// `whole`: the schedule wants the weights' gradients right after.
+  void BackwardInput(InFlight& flight, bool whole);
   bool first_stage() const { return mesh_->first_stage(); }
   bool last_stage() const { return mesh_->last_stage(); }
 

@@ -36,7 +36,8 @@ void Tape::DeferWeightGradient(std::function<void()> work) {
   weight_work_.push_back(std::move(work));
 }
 
-void Tape::BackwardInput(const Value& output, Tensor gradient) {
+template <typename AfterNode>
+void Tape::Walk(const Value& output, Tensor gradient, AfterNode after_node) {
   CHECK(output.needs_gradient()) << "the output was not recorded";
   AddGradient(output.id, std::move(gradient));
   for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {
@@ -45,8 +46,17 @@ void Tape::BackwardInput(const Value& output, Tensor gradient) {
     // A value that nothing used has no gradient; its op contributes nothing.
     if (output_gradient.defined()) node->backward(*this, output_gradient);
     node->backward = nullptr;
+    after_node();
   }
   nodes_.clear();
+}
+
+void Tape::Backward(const Value& output, Tensor gradient) {
+  Walk(output, std::move(gradient), [this] { BackwardWeight(); });
+}
+
+void Tape::BackwardInput(const Value& output, Tensor gradient) {
+  Walk(output, std::move(gradient), [] {});
 }
 
 Tensor Tape::TakeGradient(const Value& input) {

@@ -12,8 +12,25 @@ namespace cairn {
 struct Value {
   Tensor data;
   int id = -1;
+  /// Where set: computes `data` once more, bit by bit, from what the tape keeps anyway. Cheap
+  /// beside the memory: the op that needs the data in the backward pass keeps this in its place.
+  std::function<Tensor()> again = {};
 
   bool needs_gradient() const { return id >= 0; }
+};
+
+/// What an op keeps of an input for the backward pass: the data, or how to have it again.
+class Saved {
+ public:
+  Saved() = default;
+  explicit Saved(const Value& value)
+      : data_(value.again ? Tensor() : value.data), again_(value.again) {}
+
+  Tensor Get() const { return again_ ? again_() : data_; }
+
+ private:
+  Tensor data_;
+  std::function<Tensor()> again_;
 };
 
 /// The record of one forward pass through one chunk of the model for one microbatch: a flat list of
@@ -54,8 +71,11 @@ class Tape {
   /// Called by `backward`: `work` computes gradients of weights in BackwardWeight().
   void DeferWeightGradient(std::function<void()> work);
 
+  /// Both phases, node by node: what a node saved is released with it. One of this and
+  /// BackwardInput() can be called, once.
+  void Backward(const Value& output, Tensor gradient);
   /// Walks the nodes in reverse from `output` with its gradient. Saved tensors are released node by
-  /// node. Can be called once.
+  /// node, but for what the deferred weight gradients hold.
   void BackwardInput(const Value& output, Tensor gradient);
   /// The gradient of an Input after BackwardInput(); each can be taken once.
   Tensor TakeGradient(const Value& input);
@@ -71,6 +91,9 @@ class Tape {
     int output;
     BackwardInputFn backward;
   };
+
+  template <typename AfterNode>
+  void Walk(const Value& output, Tensor gradient, AfterNode after_node);
 
   Options options_;
   std::vector<Node> nodes_;

@@ -11,11 +11,18 @@ Value Gelu(Tape& tape, const Value& x) {
   Tensor y = x.data.EmptyLike();
   GeluForward(y, x.data);
   if (!x.needs_gradient()) return Value{std::move(y)};
-  return tape.Record("gelu", std::move(y), [id = x.id, x = x.data](Tape& tape, const Tensor& dy) {
-    Tensor dx = x.EmptyLike();
-    GeluBackward(dx, dy, x);
-    tape.AddGradient(id, std::move(dx));
-  });
+  Value value =
+      tape.Record("gelu", std::move(y), [id = x.id, x = x.data](Tape& tape, const Tensor& dy) {
+        Tensor dx = x.EmptyLike();
+        GeluBackward(dx, dy, x);
+        tape.AddGradient(id, std::move(dx));
+      });
+  value.again = [x = x.data] {
+    Tensor y = x.EmptyLike();
+    GeluForward(y, x);
+    return y;
+  };
+  return value;
 }
 
 void GeluForward(const Tensor& y, const Tensor& x) {

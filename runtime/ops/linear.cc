@@ -56,12 +56,12 @@ Value Linear(Tape& tape, const Value& x, Weight& weight, Weight* bias) {
   }
   if (weight_grad != nullptr) weight_grad->NoteUse();
   if (bias_grad != nullptr) bias_grad->NoteUse();
-  const Tensor saved_x = weight_grad != nullptr ? x.data : Tensor();
+  const Saved saved_x = weight_grad != nullptr ? Saved(x) : Saved();
   return tape.Record(
       "linear", std::move(y), [=, id = x.id, matrix = weight.value](Tape& tape, const Tensor& dy) {
         if (weight_grad != nullptr) {
           tape.DeferWeightGradient([=] {
-            AddWeightGradient(*weight_grad, dy, saved_x, row_block);
+            AddWeightGradient(*weight_grad, dy, saved_x.Get(), row_block);
             weight_grad->NoteContribution();
           });
         }

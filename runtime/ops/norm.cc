@@ -21,25 +21,33 @@ Value LayerNorm(Tape& tape, const Value& x, Weight& gamma, Weight& beta, double 
   }
   if (gamma_grad != nullptr) gamma_grad->NoteUse();
   if (beta_grad != nullptr) beta_grad->NoteUse();
-  return tape.Record("layer_norm", std::move(y),
-                     [=, id = x.id, x = x.data, scale = gamma.value](Tape& tape, const Tensor& dy) {
-                       if (gamma_grad != nullptr) {
-                         tape.DeferWeightGradient([=] {
-                           LayerNormBackwardGamma(*gamma_grad, dy, x, mean, rstd);
-                           gamma_grad->NoteContribution();
-                         });
-                       }
-                       if (beta_grad != nullptr) {
-                         tape.DeferWeightGradient([=] {
-                           AddRowsToVector(*beta_grad, dy);
-                           beta_grad->NoteContribution();
-                         });
-                       }
-                       if (id < 0) return;
-                       Tensor dx = x.EmptyLike();
-                       LayerNormBackwardInput(dx, dy, x, scale, mean, rstd);
-                       tape.AddGradient(id, std::move(dx));
-                     });
+  Value value =
+      tape.Record("layer_norm", std::move(y),
+                  [=, id = x.id, x = x.data, scale = gamma.value](Tape& tape, const Tensor& dy) {
+                    if (gamma_grad != nullptr) {
+                      tape.DeferWeightGradient([=] {
+                        LayerNormBackwardGamma(*gamma_grad, dy, x, mean, rstd);
+                        gamma_grad->NoteContribution();
+                      });
+                    }
+                    if (beta_grad != nullptr) {
+                      tape.DeferWeightGradient([=] {
+                        AddRowsToVector(*beta_grad, dy);
+                        beta_grad->NoteContribution();
+                      });
+                    }
+                    if (id < 0) return;
+                    Tensor dx = x.EmptyLike();
+                    LayerNormBackwardInput(dx, dy, x, scale, mean, rstd);
+                    tape.AddGradient(id, std::move(dx));
+                  });
+  value.again = [x = x.data, scale = gamma.value, shift = beta.value, epsilon, rows] {
+    Tensor y = x.EmptyLike();
+    const Tensor mean = Tensor::Empty(rows, DType::kFloat32, x.device());
+    LayerNormForward(y, mean, mean.EmptyLike(), x, scale, shift, epsilon);
+    return y;
+  };
+  return value;
 }
 
 void LayerNormForward(const Tensor& y, const Tensor& mean, const Tensor& rstd, const Tensor& x,

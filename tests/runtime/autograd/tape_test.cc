@@ -49,6 +49,26 @@ TEST_F(TapeTest, TwoPhases) {
   EXPECT_EQ(log_.size(), 4U);
 }
 
+TEST_F(TapeTest, BothPhasesNodeByNode) {
+  Tape tape;
+  const Value x = tape.Input(Make({1, 2}));
+  const Value y = Times(tape, Times(tape, x, 2, "a"), 5, "b");
+  tape.Backward(y, Make({1, 10}));
+  EXPECT_THAT(log_, ElementsAre("input b", "weight b", "input a", "weight a"));
+  EXPECT_THAT(tape.TakeGradient(x).ToHost<float>(), ElementsAre(10, 100));
+}
+
+TEST_F(TapeTest, WhatIsCheapIsSavedAsTheWayToHaveItAgain) {
+  Value value{Make({1, 2})};
+  EXPECT_EQ(Saved(value).Get().raw(), value.data.raw());
+  value.again = [this] { return Make({3, 4}); };
+  const int64_t before = device_->allocator().stats().current_total;
+  const Saved saved(value);
+  value.data = Tensor();
+  EXPECT_LT(device_->allocator().stats().current_total, before);
+  EXPECT_THAT(saved.Get().ToHost<float>(), ElementsAre(3, 4));
+}
+
 TEST_F(TapeTest, GradientsOfSeveralUsesAdd) {
   Tape tape;
   const Value x = tape.Input(Make({3}));

@@ -26,6 +26,15 @@ TEST(GeluTest, Jacobian) {
                 {RandomTensor(*device, {7, 13}, 1, 2.0)}, {});
 }
 
+TEST(GeluTest, AgainItIsTheSameBitByBit) {
+  const auto device = NewCpuDevice();
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    Tape tape;
+    const Value y = Gelu(tape, tape.Input(RandomTensor(*device, {5, 301}, 5, 2.0, 0.0, dtype)));
+    EXPECT_EQ(testing::Bits(y.again()), testing::Bits(y.data));
+  }
+}
+
 TEST(GeluTest, EveryDTypeWithinItsRounding) {
   const auto device = NewCpuDevice();
   const std::pair<DType, double> cases[] = {

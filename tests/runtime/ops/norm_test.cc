@@ -99,6 +99,19 @@ TEST(LayerNormTest, NoInstructionSetChangesABit) {
   }
 }
 
+TEST(LayerNormTest, AgainItIsTheSameBitByBit) {
+  const auto device = NewCpuDevice();
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    Norm norm(*device, 96, dtype);
+    Tape tape;
+    const Value x = tape.Input(RandomTensor(*device, {37, 96}, 18, 1.0, 3.0, dtype));
+    const Value y = LayerNorm(tape, x, norm.gamma, norm.beta, 1e-5);
+    const Tensor again = y.again();
+    EXPECT_NE(again.raw(), y.data.raw());
+    EXPECT_EQ(Bits(again), Bits(y.data));
+  }
+}
+
 TEST(LayerNormTest, FrozenWeightsAndConstantInput) {
   const auto device = NewCpuDevice();
   Norm norm(*device, 8);
