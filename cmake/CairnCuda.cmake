@@ -23,10 +23,14 @@ endif()
 set(CMAKE_CUDA_ARCHITECTURES 80 90a-real 100-real)
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 enable_language(CUDA)
+# CMake 3.25 does not know that nvcc has C++20.
+set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_EXTENSIONS OFF)
 find_package(CUDAToolkit 13 REQUIRED)
 # No fused multiply-add, as on the CPU: elementwise kernels then compute the same bits on both.
-# (CMake 3.25 knows no CUDA 20. NDEBUG and line numbers come from the build type.)
-add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr;-fmad=false;\
+add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-fmad=false;\
 -Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror>")
 
 # What opens a library by its name also looks beside the toolkit's.

@@ -4,48 +4,36 @@
 
 #include <cstring>
 
-#include "runtime/base/error.h"
+#include "runtime/tensor/dispatch.h"
 #include "runtime/tensor/elementwise_cpu.h"
+#include "runtime/tensor/elementwise_cuda.h"
 
 namespace cairn {
-namespace {
-
-// True where the CPU kernel is to run; false on meta.
-bool RunsOnCpu(const char* op, const Tensor& tensor) {
-  switch (tensor.device().kind()) {
-    case DeviceKind::kCpu:
-      return true;
-    case DeviceKind::kMeta:
-      return false;
-    case DeviceKind::kCuda:
-      break;
-  }
-  Throw(ErrorKind::kDevice, op, "no {} kernel in this build",
-        DeviceKindName(tensor.device().kind()));
-}
-
-}  // namespace
-
 void FillZero(const Tensor& destination) {
   CHECK(destination.contiguous());
-  if (!RunsOnCpu("FillZero", destination) || destination.numel() == 0) return;
-  std::memset(destination.raw(), 0, destination.bytes());
+  if (destination.numel() == 0) return;
+  Dispatch(
+      "FillZero", destination, [&] { std::memset(destination.raw(), 0, destination.bytes()); },
+      [&] { cuda::FillZero(destination); });
 }
 
 void Fill(const Tensor& destination, double value) {
   CHECK(destination.contiguous());
-  if (RunsOnCpu("Fill", destination)) cpu::Fill(destination, value);
+  Dispatch(
+      "Fill", destination, [&] { cpu::Fill(destination, value); },
+      [&] { cuda::Fill(destination, value); });
 }
 
 void CopyTo(const Tensor& destination, const Tensor& source) {
   CHECK(destination.shape() == source.shape())
       << destination.shape().ToString() << " from " << source.shape().ToString();
-  if (!RunsOnCpu("CopyTo", destination)) return;
-  if (destination.dtype() == source.dtype()) {
-    cpu::CopyBytesStrided(destination, source);
-  } else {
-    cpu::CopyTo(destination, source);
-  }
+  Dispatch(
+      "CopyTo", destination,
+      [&] {
+        destination.dtype() == source.dtype() ? cpu::CopyBytesStrided(destination, source)
+                                              : cpu::CopyTo(destination, source);
+      },
+      [&] { cuda::CopyTo(destination, source); });
 }
 
 Tensor ContiguousCopy(const Tensor& source) {
@@ -57,19 +45,24 @@ Tensor ContiguousCopy(const Tensor& source) {
 void AddTo(const Tensor& destination, const Tensor& source) {
   CHECK(destination.contiguous() && source.contiguous());
   CHECK_EQ(destination.numel(), source.numel());
-  if (RunsOnCpu("AddTo", destination)) cpu::AddTo(destination, source);
+  Dispatch(
+      "AddTo", destination, [&] { cpu::AddTo(destination, source); },
+      [&] { cuda::AddTo(destination, source); });
 }
 
 void Scale(const Tensor& destination, double factor) {
   CHECK(destination.contiguous());
-  if (RunsOnCpu("Scale", destination)) cpu::Scale(destination, factor);
+  Dispatch(
+      "Scale", destination, [&] { cpu::Scale(destination, factor); },
+      [&] { cuda::Scale(destination, factor); });
 }
 
 void Add(const Tensor& out, const Tensor& a, const Tensor& b) {
   CHECK(out.contiguous() && a.contiguous() && b.contiguous());
   CHECK(out.numel() == a.numel() && a.numel() == b.numel());
   CHECK(out.dtype() == a.dtype() && a.dtype() == b.dtype());
-  if (RunsOnCpu("Add", out)) cpu::Add(out, a, b);
+  Dispatch(
+      "Add", out, [&] { cpu::Add(out, a, b); }, [&] { cuda::Add(out, a, b); });
 }
 
 }  // namespace cairn

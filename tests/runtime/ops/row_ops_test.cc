@@ -5,7 +5,6 @@
 #include "jacobian_testing.h"
 #include "runtime/base/error.h"
 #include "runtime/ops/cross_entropy.h"
-#include "runtime/ops/dispatch.h"
 #include "runtime/ops/dropout.h"
 #include "runtime/ops/embedding.h"
 #include "runtime/ops/gelu.h"

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <utility>
+
+#include "runtime/base/error.h"
+#include "runtime/tensor/tensor.h"
+
+namespace cairn {
+
+/// Where an op's kernel runs, decided by the device of `tensor`: on cpu it calls `on_cpu`, on cuda
+/// `on_cuda`; on meta nothing is to be done, since the outputs are allocated already. In a build
+/// without CUDA `on_cuda` is never instantiated, so that it may name kernels that do not exist
+/// there. `op` is a literal.
+template <typename OnCpu, typename OnCuda>
+void Dispatch(const char* op, const Tensor& tensor, OnCpu&& on_cpu, OnCuda&& on_cuda) {
+  switch (tensor.device().kind()) {
+    case DeviceKind::kCpu:
+      std::forward<OnCpu>(on_cpu)();
+      return;
+    case DeviceKind::kMeta:
+      return;
+    case DeviceKind::kCuda:
+#if CAIRN_WITH_CUDA
+      const DeviceRange range(tensor.device(), op);
+      std::forward<OnCuda>(on_cuda)();
+      return;
+#else
+      break;
+#endif
+  }
+  Throw(ErrorKind::kDevice, op, "no {} kernel in this build",
+        DeviceKindName(tensor.device().kind()));
+}
+
+}  // namespace cairn
