@@ -7,6 +7,8 @@
 
 namespace cairn {
 
+inline constexpr bool kWithCuda = CAIRN_WITH_CUDA != 0;  // see CMakeLists.txt
+
 /// Where an op's kernel runs, decided by the device of `tensor`: on cpu it calls `on_cpu`, on cuda
 /// `on_cuda`; on meta nothing is to be done, since the outputs are allocated already. In a build
 /// without CUDA `on_cuda` is never instantiated, so that it may name kernels that do not exist
@@ -20,13 +22,12 @@ void Dispatch(const char* op, const Tensor& tensor, OnCpu&& on_cpu, OnCuda&& on_
     case DeviceKind::kMeta:
       return;
     case DeviceKind::kCuda:
-#if CAIRN_WITH_CUDA
-      const DeviceRange range(tensor.device(), op);
-      std::forward<OnCuda>(on_cuda)();
-      return;
-#else
+      if constexpr (kWithCuda) {
+        const DeviceRange range(tensor.device(), op);
+        std::forward<OnCuda>(on_cuda)();
+        return;
+      }
       break;
-#endif
   }
   Throw(ErrorKind::kDevice, op, "no {} kernel in this build",
         DeviceKindName(tensor.device().kind()));
