@@ -9,8 +9,8 @@
 namespace cairn {
 
 /// Runs `kernel` on the compute stream of `device`, which must be a GPU. Memory that a kernel uses
-/// is among its parameters as plain pointers, to const where it only reads: the checker of stream
-/// order (tests/cuda) goes by them.
+/// is among its parameters as plain pointers, to const where it only reads, never inside a struct:
+/// what a launch touches can be told from its signature.
 template <typename... P>
 void Launch(Device& device, const LaunchShape& shape, void (*kernel)(P...),
             std::type_identity_t<P>... arguments) {
