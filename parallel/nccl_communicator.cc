@@ -193,7 +193,7 @@ class NcclCommunicator : public Communicator {
     common_->watch.Check(verb, name());
     auto scope = flights_.Begin(verb, static_cast<int64_t>(tensor.bytes()), peer);
     nccl().Check(call(NativeStream(*messages_)), verb, name(), comm_);
-    const Event done = messages_->Record();
+    Event done = messages_->Record();
     flights_.Add(done, std::move(scope), {tensor});
     flights_.Reap();
     return done;

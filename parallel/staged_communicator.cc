@@ -77,7 +77,7 @@ class StagedCommunicator : public Communicator {
                          MemoryCategory::kCommunication);
   }
   Tensor ToHost(const Tensor& tensor, Stream& stream) const {
-    const Tensor staged = Like(tensor);
+    Tensor staged = Like(tensor);
     device_->Copy(staged.raw(), tensor.raw(), tensor.bytes(), stream);
     stream.Synchronize();
     return staged;

@@ -20,7 +20,7 @@ const char* InTree(const char* file) {
 
 }  // namespace
 
-void CheckCuda(cudaError_t code, const char* call, std::source_location place) {
+void CheckCuda(cudaError_t code, const char* call, const char* file, int line) {
   if (code == cudaSuccess) return;
   int device = -1;
   // Only to name it; an error here is that same error.
@@ -28,8 +28,8 @@ void CheckCuda(cudaError_t code, const char* call, std::source_location place) {
   // The error is this exception's from here on; one that the GPU cannot recover from comes again.
   (void)cudaGetLastError();
   Throw(code == cudaErrorMemoryAllocation ? ErrorKind::kOutOfMemory : ErrorKind::kDevice,
-        fmt::format("cuda:{} {} ({}:{})", device, call, InTree(place.file_name()), place.line()),
-        "{} ({})", cudaGetErrorString(code), cudaGetErrorName(code));
+        fmt::format("cuda:{} {} ({}:{})", device, call, InTree(file), line), "{} ({})",
+        cudaGetErrorString(code), cudaGetErrorName(code));
 }
 
 void LogCuda(cudaError_t code, const char* call) noexcept {
