@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "launcher/run_config.h"
 #include "launcher/train_engine.h"
 #include "runtime/base/error.h"
-#include "runtime/data/tokenizer.h"
 #include "runtime/telemetry/format.h"
 
 namespace cairn {
@@ -51,14 +51,7 @@ int DryRun(LoadedConfig loaded, int world_size) {
   TrainConfig& config = loaded.config;
   ValidateConfig(loaded, std::nullopt);
   if (world_size == 0) world_size = static_cast<int>(ModelParallelSize(config));
-  if (!config.model().has_vocab_size() && config.data().has_tokenizer()) {
-    config.mutable_model()->set_vocab_size(LoadTokenizer(config.data().tokenizer())->vocab_size());
-  }
-  ValidateConfig(loaded, world_size);
-  if (!config.model().has_vocab_size()) {
-    Throw(ErrorKind::kConfig, loaded.locations.Where("model.vocab_size"),
-          "a dry run needs it, or data.tokenizer");
-  }
+  ResolveShapeConfig(loaded, world_size);
   const MeshShape shape = MakeMeshShape(config, world_size);
   std::map<std::string, int64_t> global_parameters;
   std::vector<RankReport> reports;

@@ -7,6 +7,14 @@
 #include "runtime/base/error.h"
 
 namespace cairn {
+namespace {
+
+LayerCosts MakeLayerCosts(const TrainConfig& config) {
+  return GptLayerCosts(config.model().hidden_size(), FfnHiddenSize(config),
+                       config.model().seq_length(), PaddedVocabSize(config));
+}
+
+}  // namespace
 
 GptConfig MakeGptConfig(const TrainConfig& config) {
   const auto& model = config.model();
@@ -96,10 +104,17 @@ LrSchedule MakeLrSchedule(const TrainConfig& config) {
 }
 
 LayerRange MakeLayerRange(const TrainConfig& config, int stage) {
-  const LayerCosts costs = GptLayerCosts(config.model().hidden_size(), FfnHiddenSize(config),
-                                         config.model().seq_length(), PaddedVocabSize(config));
   return SplitLayers(config.model().num_layers(), config.parallel().pipeline_model_parallel_size(),
-                     costs)[stage];
+                     MakeLayerCosts(config))[stage];
+}
+
+double TrainingFlopsPerToken(const TrainConfig& config) {
+  const LayerCosts costs = MakeLayerCosts(config);
+  const double masked = 2.0 * static_cast<double>(config.model().seq_length() - 1) *
+                        static_cast<double>(config.model().hidden_size());
+  const double forward =
+      static_cast<double>(config.model().num_layers()) * (costs.layer - masked) + costs.head;
+  return 3 * forward;
 }
 
 Schedule MakeVerifiedSchedule(const TrainConfig& config, int world_size) {

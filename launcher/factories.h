@@ -32,4 +32,8 @@ Schedule MakeVerifiedSchedule(const TrainConfig& config, int world_size);
 /// The device that train.device names, for the rank `local_rank` of this host.
 std::unique_ptr<Device> MakeDevice(const TrainConfig& config, int local_rank);
 
+/// Floating-point operations that a token's training takes (see GptLayerCosts), with the scores
+/// that a causal mask leaves: what recomputation repeats is not counted.
+double TrainingFlopsPerToken(const TrainConfig& config);
+
 }  // namespace cairn

@@ -1,24 +1,29 @@
 #include "launcher/health_monitor.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <chrono>
+#include <string>
 #include <thread>
+#include <utility>
 
 #include "parallel/agreement.h"
 #include "parallel/flight_files.h"
+#include "runtime/base/host.h"
 
 namespace cairn {
 namespace {
 
-std::string HostName() {
-  std::array<char, 256> name{};
-  if (gethostname(name.data(), name.size() - 1) != 0) ThrowErrno(errno, "gethostname", "");
-  return name.data();
+// Ranks for each core of the fullest host.
+double RanksPerCore(Communicator& world, const std::vector<std::string>& hosts) {
+  double most = 0;
+  const std::vector<std::string> cores = world.AllGatherBytes(std::to_string(HostCores()));
+  for (size_t rank = 0; rank < hosts.size(); ++rank) {
+    const auto ranks = static_cast<double>(std::ranges::count(hosts, hosts[rank]));
+    most = std::max(most, ranks / std::stod(cores[rank]));
+  }
+  return most;
 }
 
 std::vector<int> StagesOf(const MeshShape& shape) {
@@ -33,7 +38,7 @@ std::vector<int> StagesOf(const MeshShape& shape) {
 HealthMonitor::HealthMonitor(const Mesh& mesh, const Options& options)
     : world_(mesh.world()),
       hosts_(mesh.world().AllGatherBytes(HostName())),
-      stragglers_(StagesOf(mesh.shape())) {
+      stragglers_(StagesOf(mesh.shape()), RanksPerCore(world_, hosts_)) {
   if (world_.size() == 1) return;
   directory_ = RunOnFirst(world_, [&] { return BeginFlight(options.run_dir, hosts_); });
   if (options.hang_timeout_seconds == 0) return;
@@ -57,14 +62,15 @@ void HealthMonitor::BeginStep(int64_t iteration) {
 }
 
 void HealthMonitor::EndStep() {
-  step_seconds_ = step_.ElapsedSeconds();
+  step_before_seconds_ = std::exchange(step_seconds_, step_.ElapsedSeconds());
   const double waited = static_cast<double>(world_.wait_ns() - wait_before_ns_) * 1e-9;
   busy_seconds_ = std::max(0.0, step_seconds_ - waited);
   if (watchdog_) watchdog_->StepDone(step_seconds_);
 }
 
 std::optional<std::string> HealthMonitor::FindStraggler(const std::vector<double>& busy_seconds) {
-  const std::optional<Straggler> straggler = stragglers_.Observe(busy_seconds, step_seconds_);
+  const std::optional<Straggler> straggler =
+      stragglers_.Observe(busy_seconds, step_before_seconds_);
   if (!straggler) return std::nullopt;
   return fmt::format(
       "rank {} ({}) is slow: busy {:.1f} times as long as it should be; the others wait for it "

@@ -29,7 +29,7 @@ class HealthMonitor {
   /// and to end them.
   void LetFirstReport() const;
 
-  /// Before each step, and after it.
+  /// Before each step, and after it; every rank passes the busy time of the step before on.
   void BeginStep(int64_t iteration);
   void EndStep();
   /// The time that this rank spent in the last step not waiting for others: 0 before the first.
@@ -46,6 +46,7 @@ class HealthMonitor {
   Stopwatch step_;
   int64_t wait_before_ns_ = 0;
   double step_seconds_ = 0;
+  double step_before_seconds_ = 0;
   double busy_seconds_ = 0;
 };
 

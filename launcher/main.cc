@@ -15,6 +15,7 @@
 #include <system_error>
 #include <vector>
 
+#include "launcher/commands/bench_command.h"
 #include "launcher/commands/ckpt_command.h"
 #include "launcher/commands/data_command.h"
 #include "launcher/commands/doctor_command.h"
@@ -24,6 +25,7 @@
 #include "launcher/commands/plan_command.h"
 #include "launcher/commands/train_command.h"
 #include "launcher/program.h"
+#include "launcher/run_ranks.h"
 #include "runtime/config/text.h"
 
 namespace cairn {
@@ -59,6 +61,13 @@ Error UsageError(const CLI::App& app, const CLI::ParseError& error) {
                       DidYouMean(unknown.front(), names), fmt::join(names, ", "))};
 }
 
+// Whether a launcher's other ranks have a part in the command, or in refusing it.
+bool NeedsAllRanks(int argc, char** argv) {
+  const std::string_view command = argc > 1 ? argv[1] : "train";
+  const std::string_view part = argc > 2 ? argv[2] : "";
+  return command == "train" || (command == "bench" && (part == "step" || part == "collective"));
+}
+
 int Main(int argc, char** argv) {
   PrepareProcess(argv[0]);
   Program program;
@@ -68,7 +77,7 @@ int Main(int argc, char** argv) {
   program.executable = std::filesystem::read_symlink("/proc/self/exe").string();
   program.sources.configs_dir = FindConfigsDir(program.executable);
 
-  const bool alone = argc > 1 && std::string_view(argv[1]) != "train";
+  const bool alone = !NeedsAllRanks(argc, argv);
   if (alone && IsSpareRank()) return kExitOk;
   int exit_status = kExitOk;
   CLI::App app("Cairn trains GPT-scale Transformers over many ranks.", "cairn");
@@ -82,6 +91,7 @@ int Main(int argc, char** argv) {
   AddGenerateCommand(app, program, exit_status);
   AddLaunchCommand(app, program, exit_status);
   AddPlanCommand(app);
+  AddBenchCommand(app, program, exit_status);
   AddDoctorCommand(app, exit_status);
   app.footer(
       "Several ranks: mpirun -n 4 cairn train CONFIG --tensor-model-parallel-size 2 ...\n"

@@ -2,26 +2,18 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <limits.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 
 #include "runtime/base/error.h"
+#include "runtime/base/host.h"
 
 namespace cairn {
 namespace {
 
 constexpr size_t kShownHosts = 8;
-
-std::string HostName() {
-  std::array<char, HOST_NAME_MAX + 1> name{};
-  if (gethostname(name.data(), name.size() - 1) != 0) ThrowErrno(errno, "gethostname", "host");
-  return name.data();
-}
 
 // "0-3", "0-1,4": ascending numbers.
 std::string Ranges(std::span<const int> numbers) {

@@ -32,4 +32,10 @@ void ResolveRunConfig(LoadedConfig& loaded, int world_size) {
   ValidateConfig(loaded, world_size);
 }
 
+void ResolveShapeConfig(LoadedConfig& loaded, int world_size) {
+  ValidateConfig(loaded, world_size);
+  if (!loaded.config.model().has_vocab_size()) ResolveVocabulary(loaded);
+  ValidateConfig(loaded, world_size);
+}
+
 }  // namespace cairn

@@ -9,4 +9,8 @@ namespace cairn {
 /// taken.
 void ResolveRunConfig(LoadedConfig& loaded, int world_size);
 
+/// The same for what trains on no data (a dry run, a benchmark): run_dir and data_path need not be
+/// set, and a tokenizer is read only where the config has no vocab_size.
+void ResolveShapeConfig(LoadedConfig& loaded, int world_size);
+
 }  // namespace cairn

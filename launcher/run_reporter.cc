@@ -4,47 +4,42 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
+#include <cstdlib>
+#include <filesystem>
 #include <iostream>
-#include <type_traits>
 
+#include "launcher/launch/slurm.h"
+#include "parallel/agreement.h"
 #include "runtime/base/error.h"
 #include "runtime/base/shell.h"
 #include "runtime/checkpoint/file.h"
 
 namespace cairn {
-namespace {
-
-// Every rank's `value`, for values without pointers.
-template <typename T>
-std::vector<T> GatherValues(Communicator& world, const T& value) {
-  static_assert(std::is_trivially_copyable_v<T>);
-  std::vector<T> values;
-  for (const std::string& bytes :
-       world.AllGatherBytes(std::string(reinterpret_cast<const char*>(&value), sizeof(T)))) {
-    std::memcpy(&values.emplace_back(), bytes.data(), sizeof(T));
-  }
-  return values;
-}
-
-}  // namespace
-
 RunReporter::RunReporter(const TrainConfig& config, Communicator& world, Device& device,
                          int64_t iteration)
     : config_(config), world_(&world), device_(&device) {
   summary_.total_iterations = config.train().train_iters();
   summary_.last_iteration = iteration;
   if (!first()) return;
-  metrics_log_ = std::make_unique<MetricsLog>(
-      MetricsLog::OpenForResume(JoinPath(config.run_dir(), "metrics.jsonl"), iteration));
-  if (config.log().tensorboard() && iteration < config.train().train_iters()) {
-    tensorboard_ = std::make_unique<TensorBoardWriter>(JoinPath(config.run_dir(), "tensorboard"),
-                                                       iteration + 1);
-  }
+  OpenFiles(iteration);
   ProgressReporter::Options options;
   options.is_terminal = isatty(STDERR_FILENO) == 1;
   options.log_interval = config.log().log_interval();
   progress_ = std::make_unique<ProgressReporter>(std::cerr, options);
+}
+
+void RunReporter::OpenFiles(int64_t iteration) {
+  metrics_log_ = std::make_unique<MetricsLog>(
+      MetricsLog::OpenForResume(JoinPath(config_.run_dir(), "metrics.jsonl"), iteration));
+  if (config_.log().tensorboard() && iteration < config_.train().train_iters()) {
+    tensorboard_ = std::make_unique<TensorBoardWriter>(JoinPath(config_.run_dir(), "tensorboard"),
+                                                       iteration + 1);
+  }
+}
+
+void RunReporter::Rewound(int64_t iteration, const std::string& checkpoint) {
+  summary_.last_checkpoint = checkpoint;
+  OpenFiles(iteration);
 }
 
 void RunReporter::BeginStep() {
@@ -167,19 +162,26 @@ void RunReporter::Summarize(TrainEngine& engine, const std::string& program) {
   }
   summary_.elapsed_seconds = since_start_.ElapsedSeconds();
   summary_.last_iteration = engine.iteration();
-  if (!summary_.last_checkpoint.empty()) {
-    const std::string launch =
-        world_->size() > 1 ? fmt::format("mpirun --oversubscribe -n {} ", world_->size()) : "";
-    summary_.resume_command =
-        launch + ShellLine({program, "train", JoinPath(config_.run_dir(), "config.textproto"),
-                            "checkpoint.load=auto"});
-    if (engine.iteration() >= config_.train().train_iters()) {
-      summary_.resume_command +=
-          fmt::format(" train.train_iters={}", 2 * config_.train().train_iters());
-    }
-  }
+  if (!summary_.last_checkpoint.empty()) summary_.resume_command = ResumeCommand(engine, program);
   progress_.reset();
   std::cerr << FormatRunSummary(summary_);
+}
+
+std::string RunReporter::ResumeCommand(const TrainEngine& engine,
+                                       const std::string& program) const {
+  const bool finished = engine.iteration() >= config_.train().train_iters();
+  const std::string script = JobScriptPath(config_.run_dir());
+  if (std::getenv("SLURM_JOB_ID") != nullptr && std::filesystem::exists(script)) {
+    // The script runs the config that it was written with, which is done.
+    return finished ? "" : ShellLine({"sbatch", script});
+  }
+  const std::string launch =
+      world_->size() > 1 ? fmt::format("mpirun --oversubscribe -n {} ", world_->size()) : "";
+  std::string command =
+      launch + ShellLine({program, "train", JoinPath(config_.run_dir(), "config.textproto"),
+                          "checkpoint.load=auto"});
+  if (finished) command += fmt::format(" train.train_iters={}", 2 * config_.train().train_iters());
+  return command;
 }
 
 }  // namespace cairn

@@ -29,6 +29,9 @@ class RunReporter {
   void Saved(const CheckpointSaver::Outcome& outcome);
   /// The training stood still for so long to have a checkpoint saved.
   void WaitedForSave(double seconds) { save_wait_seconds_ += seconds; }
+  /// The run goes on after `iteration`, which it was beyond: metrics of later iterations go. Rank 0
+  /// alone. Errors: kIo.
+  void Rewound(int64_t iteration, const std::string& checkpoint);
   /// A line of its own on the progress display.
   void Note(std::string_view line);
   /// Collective: the summary at the end of the run.
@@ -36,6 +39,9 @@ class RunReporter {
 
  private:
   bool first() const { return world_->rank() == 0; }
+  std::string ResumeCommand(const TrainEngine& engine, const std::string& program) const;
+  /// For a run that goes on after `iteration`.
+  void OpenFiles(int64_t iteration);
   template <typename Metrics>
   void WriteFiles(const Metrics& metrics);
 

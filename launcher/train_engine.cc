@@ -1,6 +1,6 @@
 #include "launcher/train_engine.h"
 
-#include <fmt/format.h>
+#include <cmath>
 
 #include "parallel/checkpoint.h"
 #include "parallel/initialize.h"
@@ -51,6 +51,8 @@ void TrainEngine::Load(CheckpointReader& reader) {
   consumed_samples_ = manifest.consumed_samples;
   tokens_ = manifest.tokens;
   skipped_ = state.skipped_iterations;
+  skipped_samples_ = state.skipped_samples;
+  loss_trend_.set_state({state.loss_trend_count, state.loss_trend_mean, state.loss_trend_variance});
   optimizer_->set_steps(state.optimizer_steps);
   // At iteration 0 no loss was ever scaled: the scaler starts as this run's config says.
   if (iteration_ > 0 && config_.train().precision() == "fp16" &&
@@ -67,9 +69,17 @@ Manifest TrainEngine::Describe() const {
   manifest.tokens = tokens_;
   manifest.config_text = ConfigText(config_);
   const LossScaler::State& scaler = loss_scaler_.state();
-  manifest.training_state = {
-      scaler.scale,        scaler.good_steps, scaler.hysteresis_left,
-      optimizer_->steps(), skipped_,          static_cast<uint64_t>(config_.train().seed())};
+  const LossTrend::State& trend = loss_trend_.state();
+  manifest.training_state = {.loss_scale = scaler.scale,
+                             .loss_scale_growth_tracker = scaler.good_steps,
+                             .loss_scale_hysteresis = scaler.hysteresis_left,
+                             .optimizer_steps = optimizer_->steps(),
+                             .skipped_iterations = skipped_,
+                             .seed = static_cast<uint64_t>(config_.train().seed()),
+                             .skipped_samples = skipped_samples_,
+                             .loss_trend_count = trend.count,
+                             .loss_trend_mean = trend.mean,
+                             .loss_trend_variance = trend.variance};
   manifest.layout = {
       {"tensor_model_parallel_size", std::to_string(mesh_->shape().tp)},
       {"pipeline_model_parallel_size", std::to_string(mesh_->shape().pp)},
@@ -141,29 +151,81 @@ double TrainEngine::ReduceLoss(const std::vector<Tensor>& losses, StepStatus& st
          static_cast<double>(config_.train().global_batch_size() * config_.model().seq_length());
 }
 
+std::vector<Tensor> TrainEngine::RunPasses(const SampleReader& read, const StepInputs& inputs) {
+  const double tokens =
+      static_cast<double>(config_.train().global_batch_size() * config_.model().seq_length());
+  model_stage_->Begin(ReadMicrobatches(read, inputs.first_sample),
+                      static_cast<uint64_t>(config_.train().seed()),
+                      static_cast<uint32_t>(inputs.iteration), true, inputs.loss_scale / tokens);
+  reducer_->BeginStep(1.0 / inputs.loss_scale);
+  return executor_->Run();
+}
+
+LossAnomaly TrainEngine::Judge(const StepOutcome& outcome) const {
+  if (!std::isfinite(outcome.lm_loss)) return LossAnomaly::kLossNotFinite;
+  const double spike = config_.train().loss_spike_z_score();
+  return spike > 0 && outcome.loss_z_score >= spike ? LossAnomaly::kSpike : LossAnomaly::kNone;
+}
+
 TrainEngine::StepOutcome TrainEngine::Step(const SampleReader& read, const StepStatus& status) {
   StepOutcome outcome;
   outcome.loss_scale = loss_scaler_.scale();
   outcome.learning_rate = lr_schedule_.At(iteration_ + 1);
-  const double tokens =
-      static_cast<double>(config_.train().global_batch_size() * config_.model().seq_length());
-  model_stage_->Begin(ReadMicrobatches(read, consumed_samples()),
-                      static_cast<uint64_t>(config_.train().seed()),
-                      static_cast<uint32_t>(iteration_), true, outcome.loss_scale / tokens);
-  reducer_->BeginStep(1.0 / outcome.loss_scale);
-  const std::vector<Tensor> losses = executor_->Run();
+  outcome.status = status;
+  last_step_ = {iteration_, next_sample(), outcome.loss_scale};
+  const Stopwatch passes;
+  const std::vector<Tensor> losses = RunPasses(read, last_step_);
+  outcome.forward_backward_seconds = passes.ElapsedSeconds();
   reducer_->Finish();
-  const StepResult result = optimizer_->Step(outcome.learning_rate, outcome.loss_scale);
-  loss_scaler_.Update(result.skipped);
+  // Known to all ranks before the weights change.
+  outcome.lm_loss = ReduceLoss(losses, outcome.status);
+  outcome.loss_z_score = loss_trend_.ZScore(outcome.lm_loss).value_or(0);
+  outcome.anomaly = Judge(outcome);
+  const StepResult result = optimizer_->Step(outcome.learning_rate, outcome.loss_scale,
+                                             outcome.anomaly == LossAnomaly::kNone);
   outcome.grad_norm = result.grad_norm;
   outcome.skipped = result.skipped;
-  outcome.status = status;
-  outcome.lm_loss = ReduceLoss(losses, outcome.status);
+  const bool overflow = !std::isfinite(result.grad_norm);
+  if (overflow && outcome.anomaly == LossAnomaly::kNone && !loss_scaler_.can_shrink()) {
+    outcome.anomaly = LossAnomaly::kGradientNotFinite;
+  }
+  if (outcome.anomaly == LossAnomaly::kNone) loss_trend_.Add(outcome.lm_loss);
+  loss_scaler_.Update(overflow);
   skipped_ += result.skipped ? 1 : 0;
   ++iteration_;
   consumed_samples_ += config_.train().global_batch_size();
   tokens_ += config_.train().global_batch_size() * config_.model().seq_length();
   return outcome;
+}
+
+Culprit TrainEngine::Diagnose(const SampleReader& read) {
+  Diagnosis diagnosis(*mesh_, registry_.list(), last_step_.first_sample,
+                      config_.train().global_batch_size() / mesh_->shape().dp);
+  diagnosis.LookAtState(optimizer_->State());
+  if (std::optional<Culprit> culprit = diagnosis.Conclude()) return *culprit;
+
+  // Gradients stay apart, for a sum over ranks would not tell where it came from.
+  executor_->set_before_last_backward({});
+  executor_->set_after_backward([&](int microbatch) {
+    diagnosis.LookAtGradients(model_stage_->microbatch(microbatch), buffers_->buckets());
+  });
+  model_stage_->set_probe(
+      [&](const Microbatch& batch, std::string_view part, const Tensor& activation) {
+        diagnosis.LookAtActivation(batch, part, activation);
+      });
+  RunPasses(read, last_step_);
+  model_stage_->set_probe({});
+  executor_->set_after_backward({});
+  executor_->set_before_last_backward([this] { reducer_->ExpectLastMicrobatch(); });
+  if (std::optional<Culprit> culprit = diagnosis.Conclude()) return *culprit;
+
+  reducer_->Finish();
+  if (!std::isfinite(optimizer_->Step(0, last_step_.loss_scale, false).grad_norm)) {
+    return {false, "the gradients of all ranks are finite, but their sum is not"};
+  }
+  return {false,
+          "computed again, every number is finite: a bit flipped in a computation or on its way, "
+          "and the weights are sound; if that happens again, a host is failing"};
 }
 
 double TrainEngine::Evaluate(const SampleReader& read, int64_t num_batches) {

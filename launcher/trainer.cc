@@ -14,7 +14,13 @@ namespace cairn {
 
 Trainer::Trainer(const LoadedConfig& loaded, const Mesh& mesh, Device& device, StopSignal& stop,
                  const std::string& program)
-    : loaded_(loaded), config_(loaded_.config), mesh_(&mesh), stop_(&stop), program_(program) {
+    : loaded_(loaded),
+      config_(loaded_.config),
+      mesh_(&mesh),
+      stop_(&stop),
+      program_(program),
+      anomalies_(config_.train().loss_anomaly_policy() == "rewind" ? config_.train().rewind_iters()
+                                                                   : 1) {
   // Whatever the inputs have wrong is found before the model takes memory.
   OpenData();
   std::string checkpoint = RunOnFirst(mesh.world(), [&] { return ChooseCheckpoint(); });
@@ -147,12 +153,15 @@ ExitStatus Trainer::Run() {
 
 ExitStatus Trainer::Train() {
   const SampleReader next_sample = [this](int64_t index, std::span<int32_t> tokens) {
-    train_data_->Get(index, tokens);
+    // The order of the samples is that of train_iters batches: what a rewind passed over is made up
+    // for from the beginning.
+    train_data_->Get(index % train_data_->size(), tokens);
   };
   bool leave = false;
   while (!leave && engine_->iteration() < config_.train().train_iters()) {
     const TrainEngine::StepOutcome outcome = Step(next_sample);
     if (outcome.status.save_finished) CollectSave();
+    if (outcome.anomaly != LossAnomaly::kNone && HandleAnomaly(outcome, next_sample)) continue;
     if (Due(config_.train().check_weight_hash_across_dp_replicas_interval())) {
       engine_->CheckReplicatedWeights();
     }
@@ -182,6 +191,87 @@ TrainEngine::StepOutcome Trainer::Step(const SampleReader& next_sample) {
     reporter_->Note(*straggler);
   }
   return outcome;
+}
+
+bool Trainer::HandleAnomaly(const TrainEngine::StepOutcome& outcome,
+                            const SampleReader& next_sample) {
+  const TrainConfig::Train& train = config_.train();
+  const std::string where = fmt::format("iteration {}", engine_->iteration());
+  const int64_t count = anomalies_.Add(engine_->iteration());
+  std::string what;
+  Culprit culprit;
+  if (outcome.anomaly == LossAnomaly::kSpike) {
+    what = fmt::format("loss {:.4f} is {:.1f} standard deviations above the recent ones",
+                       outcome.lm_loss, outcome.loss_z_score);
+  } else {
+    culprit = engine_->Diagnose(next_sample);
+    what = outcome.anomaly == LossAnomaly::kLossNotFinite ? "the loss is not finite"
+                                                          : "the gradient is not finite";
+    if (culprit.text != last_culprit_) what += "; " + culprit.text;
+    last_culprit_ = culprit.text;
+  }
+  const auto end = [&](const std::string& why) {
+    while (saver_->pending() > 0) CollectSave();
+    throw CollectiveError(ErrorKind::kNumeric, where, what + "; " + why);
+  };
+  if (train.loss_anomaly_policy() == "stop") end("loss_anomaly_policy is stop");
+  if (count > train.max_loss_anomalies()) {
+    end(fmt::format("max_loss_anomalies {} is exceeded", train.max_loss_anomalies()));
+  }
+  const bool rewind = train.loss_anomaly_policy() == "rewind";
+  if (!rewind && culprit.in_state) {
+    end("skipping steps does not mend that: resume from a checkpoint before it, or set "
+        "loss_anomaly_policy rewind");
+  }
+  reporter_->Note(fmt::format("loss anomaly at {}: {}; {} ({} of at most {} in a row)", where, what,
+                              rewind ? "rewinding" : "no update", count,
+                              train.max_loss_anomalies()));
+  if (rewind) Rewind();
+  return rewind;
+}
+
+std::string Trainer::FindRewindTarget(int64_t latest) const {
+  std::vector<CheckpointInfo> infos = ListCheckpoints(config_.run_dir());
+  std::ranges::reverse(infos);
+  for (const CheckpointInfo& info : infos) {
+    if (info.state != CheckpointState::kCommitted || info.iteration > latest) continue;
+    const std::vector<Damage> damages = VerifyCheckpoint(info.path, VerifyLevel::kFull);
+    if (damages.empty()) return info.path;
+    reporter_->Note(fmt::format("passing over {}: {}", info.path, Describe(damages.front())));
+    QuarantineCheckpoint(info.path);
+  }
+  Throw(ErrorKind::kNumeric, fmt::format("iteration {}", engine_->iteration()),
+        "loss_anomaly_policy is rewind, and {} has no good checkpoint of iteration {} or before",
+        config_.run_dir(), latest);
+}
+
+void Trainer::Rewind() {
+  while (saver_->pending() > 0) CollectSave();
+  const int64_t iteration = engine_->iteration();
+  const int64_t next_sample = engine_->next_sample();
+  int64_t latest = iteration - config_.train().rewind_iters();
+  // One that leads here at once is no good.
+  if (iteration - 1 == resumed_iteration_) latest = std::min(latest, resumed_iteration_ - 1);
+  // The disk may keep ranks waiting for longer than the watchdog would have it.
+  const std::unique_ptr<Communicator> group = mesh_->world().Background("checkpoint");
+  const std::string checkpoint = RunOnFirst(*group, [&] { return FindRewindTarget(latest); });
+  RunTogether(*group, [&] {
+    CheckpointReader reader(checkpoint);
+    engine_->Load(reader);
+  });
+  engine_->Publish();
+  resumed_iteration_ = saved_iteration_ = engine_->iteration();
+  const int64_t first_skipped = engine_->next_sample();
+  engine_->SkipTo(next_sample);
+  RunOnFirst(*group, [&] {
+    for (const CheckpointInfo& info : ListCheckpoints(config_.run_dir())) {
+      if (info.iteration > engine_->iteration()) QuarantineCheckpoint(info.path);
+    }
+    reporter_->Rewound(engine_->iteration(), checkpoint);
+    return std::string();
+  });
+  reporter_->Note(fmt::format("rewound to {} (iteration {}); samples {} to {} are passed over",
+                              checkpoint, engine_->iteration(), first_skipped, next_sample - 1));
 }
 
 void Trainer::EvaluateAndReport() {

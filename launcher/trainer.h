@@ -5,6 +5,7 @@
 #include <string>
 
 #include "launcher/health_monitor.h"
+#include "launcher/loss_anomaly_count.h"
 #include "launcher/run_reporter.h"
 #include "launcher/stop_signal.h"
 #include "launcher/train_engine.h"
@@ -44,6 +45,14 @@ class Trainer {
   void EvaluateAndReport();
   /// One step of the engine, watched, and reported.
   TrainEngine::StepOutcome Step(const SampleReader& next_sample);
+  /// Says what is wrong and does what loss_anomaly_policy asks for. Throws CollectiveError when the
+  /// run ends by it. True if the run is now at an earlier iteration.
+  bool HandleAnomaly(const TrainEngine::StepOutcome& outcome, const SampleReader& next_sample);
+  /// Goes back to the newest good checkpoint that is rewind_iters away, and passes over the samples
+  /// since. Later checkpoints are set aside.
+  void Rewind();
+  /// The newest good checkpoint of `latest` or before, damaged ones set aside. For one rank.
+  std::string FindRewindTarget(int64_t latest) const;
   /// Begins a save. How it ends is reported when all ranks know; training goes on after a failure.
   void Save();
   /// Saves and waits, unless this iteration is saved already. A failure is an error.
@@ -66,8 +75,10 @@ class Trainer {
   std::unique_ptr<HealthMonitor> health_;
   std::optional<RunFence> fence_;  ///< of rank 0
   std::unique_ptr<CheckpointSaver> saver_;
-  int64_t resumed_iteration_ = -1;
-  int64_t saved_iteration_ = -1;  ///< of the newest checkpoint that is committed
+  LossAnomalyCount anomalies_;
+  std::string last_culprit_;        ///< said once
+  int64_t resumed_iteration_ = -1;  ///< of the checkpoint that was loaded last
+  int64_t saved_iteration_ = -1;    ///< of the newest checkpoint that is committed
 };
 
 }  // namespace cairn

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <string_view>
 
 #include "parallel/mesh.h"
 #include "runtime/autograd/tape.h"
@@ -27,13 +29,22 @@ struct Microbatch {
 /// Where random numbers are drawn in a layer.
 enum class DropoutSite : uint32_t { kEmbedding, kAttention, kAttentionOutput, kMlpOutput };
 
+/// Looks at what a part of the model gave, which has the name of its weight if it has one. Parts
+/// come in forward order, and twice where they are recomputed.
+using ActivationProbe = std::function<void(std::string_view part, const Tensor& activation)>;
+
 /// What a forward pass needs to know besides its input.
 struct ForwardContext {
   Tape& tape;
   const Microbatch& batch;
   uint64_t seed = 0;
   uint32_t step = 0;
-  bool training = true;  ///< dropout is on
+  bool training = true;        ///< dropout is on
+  ActivationProbe probe = {};  ///< only while a run that left the numbers is diagnosed
+
+  void Observe(std::string_view part, const Value& value) const {
+    if (probe) probe(part, value.data);
+  }
 
   /// `layer` is the global layer number. Sites below 2^31 are dropout, see initialize.cc.
   RandomKey DropoutKey(int layer, DropoutSite site) const {

@@ -21,7 +21,14 @@ Shape ModelStage::boundary_shape() const {
 }
 
 Value ModelStage::Forward(Tape& tape, const Value& input, int microbatch) {
-  ForwardContext context{tape, microbatches_[microbatch], seed_, step_, training_};
+  const Microbatch& batch = microbatches_[microbatch];
+  ForwardContext context{tape, batch, seed_, step_, training_, {}};
+  if (probe_) {
+    // By value: a recomputation in the backward pass keeps it.
+    context.probe = [this, &batch](std::string_view part, const Tensor& activation) {
+      if (probe_) probe_(batch, part, activation);
+    };
+  }
   return stage_->Forward(context, input);
 }
 

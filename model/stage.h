@@ -1,5 +1,8 @@
 #pragma once
 
+#include <functional>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "model/families/gpt/gpt.h"
@@ -18,6 +21,11 @@ class ModelStage : public PipelineStage {
   void Begin(std::vector<Microbatch> microbatches, uint64_t seed, uint32_t step, bool training,
              double gradient_scale);
 
+  /// Watches the forward passes that follow; empty: nobody does.
+  using Probe = std::function<void(const Microbatch&, std::string_view part, const Tensor&)>;
+  void set_probe(Probe probe) { probe_ = std::move(probe); }
+  const Microbatch& microbatch(int index) const { return microbatches_[index]; }
+
   Shape boundary_shape() const override;
   DType boundary_dtype() const override { return dtype_; }
   Value Forward(Tape& tape, const Value& input, int microbatch) override;
@@ -33,6 +41,7 @@ class ModelStage : public PipelineStage {
   uint32_t step_ = 0;
   bool training_ = true;
   double gradient_scale_ = 1;
+  Probe probe_;
 };
 
 }  // namespace cairn

@@ -71,12 +71,12 @@ double DistributedOptimizer::GradNorm() {
   return std::sqrt(sum);
 }
 
-StepResult DistributedOptimizer::Step(double learning_rate, double loss_scale) {
+StepResult DistributedOptimizer::Step(double learning_rate, double loss_scale, bool update) {
   StepResult result;
   // Exact sums were unscaled term by term.
   const double unscale = buffers_->options().exact_gradients ? 1.0 : 1.0 / loss_scale;
   result.grad_norm = GradNorm() * unscale;
-  result.skipped = !std::isfinite(result.grad_norm);
+  result.skipped = !update || !std::isfinite(result.grad_norm);
   if (result.skipped) return result;
 
   ++steps_;

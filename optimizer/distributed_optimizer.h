@@ -19,7 +19,7 @@ struct AdamWOptions {
 
 struct StepResult {
   double grad_norm = 0;  ///< of the unscaled gradient, before clipping
-  bool skipped = false;  ///< the gradient was not finite: nothing was changed
+  bool skipped = false;  ///< nothing was changed: not asked for, or the gradient was not finite
 };
 
 /// AdamW (Loshchilov & Hutter 2019) on fp32 main weights. Each rank updates its shard of every
@@ -29,8 +29,9 @@ class DistributedOptimizer {
  public:
   DistributedOptimizer(ParameterBuffers& buffers, const Mesh& mesh, const AdamWOptions& options);
 
-  /// One step from the buckets' `shard_gradient`s, which carry the factor `loss_scale`.
-  StepResult Step(double learning_rate, double loss_scale);
+  /// One step from the buckets' `shard_gradient`s, which carry the factor `loss_scale`. Unless
+  /// `update`, it only measures the gradient.
+  StepResult Step(double learning_rate, double loss_scale, bool update = true);
 
   /// Makes the weights what the main weights say: after a load or an initialisation of State().
   void PublishWeights();

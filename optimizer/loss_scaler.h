@@ -26,6 +26,8 @@ class LossScaler {
   explicit LossScaler(const Options& options);
 
   double scale() const { return state_.scale; }
+  /// Whether an overflow at this scale is nothing but a reason to lower it.
+  bool can_shrink() const { return options_.dynamic && state_.scale > options_.min_scale; }
   /// Called after every step; `overflow`: its gradients were not finite.
   void Update(bool overflow);
 

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <cstring>
 #include <functional>
 #include <string>
+#include <type_traits>
+#include <vector>
 
 #include "parallel/communicator.h"
 #include "runtime/base/error.h"
@@ -22,5 +25,17 @@ void RunTogether(Communicator& world, const std::function<void()>& work);
 /// The same bytes on every rank: those that `work` gave on rank 0. Errors as RunTogether.
 /// Collective.
 std::string RunOnFirst(Communicator& world, const std::function<std::string()>& work);
+
+/// Every rank's `value`, by rank, for values without pointers. Collective.
+template <typename T>
+std::vector<T> GatherValues(Communicator& world, const T& value) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::vector<T> values;
+  for (const std::string& bytes :
+       world.AllGatherBytes(std::string(reinterpret_cast<const char*>(&value), sizeof(T)))) {
+    std::memcpy(&values.emplace_back(), bytes.data(), sizeof(T));
+  }
+  return values;
+}
 
 }  // namespace cairn

@@ -1,10 +1,5 @@
 #include "parallel/device_world.h"
 
-#include <limits.h>
-#include <unistd.h>
-
-#include <array>
-#include <cerrno>
 #include <cstdio>
 #include <map>
 #include <utility>
@@ -13,15 +8,10 @@
 #include "parallel/nccl_communicator.h"
 #include "parallel/staged_communicator.h"
 #include "runtime/base/error.h"
+#include "runtime/base/host.h"
 
 namespace cairn {
 namespace {
-
-std::string HostName() {
-  std::array<char, HOST_NAME_MAX + 1> name{};
-  if (gethostname(name.data(), name.size() - 1) != 0) ThrowErrno(errno, "gethostname", "host");
-  return name.data();
-}
 
 std::vector<DevicePlace> GatherDevices(Communicator& host, const Device& device) {
   std::vector<DevicePlace> places;

@@ -70,6 +70,7 @@ std::vector<Tensor> PipelineExecutor::Run() {
       case ActionKind::kBackwardWeight:
         flight.tape->BackwardWeight();
         flight = InFlight();
+        if (after_backward_) after_backward_(action.microbatch);
         break;
     }
   }

@@ -40,6 +40,11 @@ class PipelineExecutor {
     before_last_backward_ = std::move(hook);
   }
 
+  /// Called after each microbatch's backward pass, its weight gradients included.
+  void set_after_backward(std::function<void(int microbatch)> hook) {
+    after_backward_ = std::move(hook);
+  }
+
   /// One pass over the schedule. Returns, on the last stage, the output of each microbatch.
   std::vector<Tensor> Run();
   /// Only the forward passes, without recording (evaluation).
@@ -63,6 +68,7 @@ class PipelineExecutor {
   PipelineStage* stage_;
   Tape::Options tape_options_;
   std::function<void()> before_last_backward_;
+  std::function<void(int)> after_backward_;
 };
 
 }  // namespace cairn

@@ -22,6 +22,14 @@ constexpr const char* kHosts = "hosts.json";
 constexpr size_t kKeptStarts = 8;
 constexpr uint64_t kMaxFileBytes = uint64_t{64} << 20;
 
+std::string RollCallPath(const std::string& directory, int number) {
+  return JoinPath(directory, fmt::format("roll-call-{:05}", number));
+}
+
+std::string AnswerPath(const std::string& directory, int number, int rank) {
+  return JoinPath(directory, fmt::format("here-{:05}-{:05}", number, rank));
+}
+
 std::string RecordPath(const std::string& directory, size_t rank) {
   return JoinPath(directory, fmt::format("rank-{:05}.json", rank));
 }
@@ -74,6 +82,26 @@ void DeclareStall(const std::string& directory) { MakeOnce(JoinPath(directory, k
 bool StallDeclared(const std::string& directory) {
   std::error_code ignored;
   return fs::exists(JoinPath(directory, kStall), ignored);
+}
+
+void CallRoll(const std::string& directory, int number) {
+  MakeOnce(RollCallPath(directory, number), "");
+}
+
+bool RollCalled(const std::string& directory, int number) {
+  std::error_code ignored;
+  return fs::exists(RollCallPath(directory, number), ignored);
+}
+
+void AnswerRoll(const std::string& directory, int number, int rank) {
+  MakeOnce(AnswerPath(directory, number, rank), "");
+  std::error_code ignored;  // one that stays does no harm
+  fs::remove(AnswerPath(directory, number - 2, rank), ignored);
+}
+
+bool RollAnswered(const std::string& directory, int number, int rank) {
+  std::error_code ignored;
+  return fs::exists(AnswerPath(directory, number, rank), ignored);
 }
 
 void WriteFlightRecord(const std::string& directory, const FlightRecord& record) {

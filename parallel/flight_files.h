@@ -12,6 +12,8 @@
 //   rank-00003.json   the FlightRecord of a rank
 //   VERDICT           StallVerdict::text
 //   FAILED            a rank ends the run with an error
+//   roll-call-00002, here-00002-00003
+//                     a rank that waits long asks whether all are alive; rank 3 is
 
 namespace cairn {
 
@@ -30,6 +32,13 @@ StallEvidence ReadEvidence(const std::string& directory);
 /// Writes the verdict; false where another rank has.
 bool WriteVerdict(const std::string& directory, const StallVerdict& verdict);
 bool VerdictGiven(const std::string& directory);
+
+/// Asks all ranks whether they are alive, for the `number`th time, from 1; any rank may, again too.
+void CallRoll(const std::string& directory, int number);
+bool RollCalled(const std::string& directory, int number);
+/// This rank is alive. Its answer to the call before the last goes.
+void AnswerRoll(const std::string& directory, int number, int rank);
+bool RollAnswered(const std::string& directory, int number, int rank);
 
 /// Notes that a rank ends the run; false where another rank has before.
 bool AnnounceFailure(const std::string& directory) noexcept;

@@ -1,8 +1,5 @@
 #include "parallel/shared_storage.h"
 
-#include <unistd.h>
-
-#include <array>
 #include <chrono>
 #include <random>
 #include <string_view>
@@ -11,6 +8,7 @@
 
 #include "parallel/agreement.h"
 #include "runtime/base/error.h"
+#include "runtime/base/host.h"
 #include "runtime/checkpoint/file.h"
 
 namespace cairn {
@@ -19,12 +17,6 @@ namespace {
 // A network file system may show a new folder a little later.
 constexpr auto kPatience = std::chrono::seconds(2);
 constexpr auto kPause = std::chrono::milliseconds(50);
-
-std::string HostName() {
-  std::array<char, 256> name = {};
-  if (gethostname(name.data(), name.size() - 1) != 0) return "an unnamed host";
-  return name.data();
-}
 
 // A name that no file had before, so that no host can remember it as missing.
 std::string UniqueName() {

@@ -21,6 +21,10 @@ std::chrono::steady_clock::duration Ticks(double seconds) {
 
 // What is left of a slow step's weight after each further step: it is forgotten in a dozen.
 constexpr double kForget = 0.8;
+// Parts of the deadline: after the first a waiting rank calls the roll, after the second it
+// declares a stall, and what is left is for the verdict.
+constexpr double kCall = 0.25;
+constexpr double kDeclare = 0.9;
 
 }  // namespace
 
@@ -56,10 +60,14 @@ void Watchdog::Watch(const std::stop_token& stop) {
     last = now;
     try {
       const FlightRecorder& recorder = *world_.recorder();
-      const bool late =
-          recorder.LongestWaitSeconds(options_.disk_group, awake_since) > Deadline() ||
-          recorder.LongestWaitSeconds("", awake_since) >
-              std::max(Deadline(), options_.disk_seconds);
+      const double wait = recorder.LongestWaitSeconds("", awake_since);
+      CallAndAnswer(wait, now);
+      bool late =
+          recorder.LongestWaitSeconds(options_.disk_group, awake_since) > kDeclare * Deadline() ||
+          wait > std::max(Deadline(), options_.disk_seconds);
+      for (int rank = 0; !late && rank < world_.size() && wait > kCall * Deadline(); ++rank) {
+        late = Missing(rank, (kDeclare - kCall) * Deadline());
+      }
       if (late) DeclareStall(options_.directory);
       if (late || StallDeclared(options_.directory)) return Judge(late);
     } catch (const Error& error) {
@@ -68,6 +76,20 @@ void Watchdog::Watch(const std::stop_token& stop) {
       return;
     }
   }
+}
+
+void Watchdog::CallAndAnswer(double wait_seconds, Clock::time_point now) {
+  if (RollCalled(options_.directory, roll_call_ + 1)) {
+    AnswerRoll(options_.directory, ++roll_call_, world_.rank());
+    roll_call_at_ = now;
+  }
+  const bool lately = roll_call_ > 0 && now - roll_call_at_ < Ticks(Deadline());
+  if (wait_seconds > kCall * Deadline() && !lately) CallRoll(options_.directory, roll_call_ + 1);
+}
+
+bool Watchdog::Missing(int rank, double seconds) const {
+  return roll_call_ > 0 && Clock::now() - roll_call_at_ > Ticks(seconds) &&
+         !RollAnswered(options_.directory, roll_call_, rank);
 }
 
 void Watchdog::Judge(bool declared_here) {
@@ -80,8 +102,11 @@ void Watchdog::Judge(bool declared_here) {
   StallEvidence evidence;
   while (true) {
     evidence = ReadEvidence(options_.directory);
-    const bool complete = std::ranges::all_of(
-        evidence.records, [](const auto& record) { return record.has_value(); });
+    bool complete = true;
+    for (size_t rank = 0; rank < evidence.records.size(); ++rank) {
+      complete = complete && (evidence.records[rank].has_value() ||
+                              Missing(static_cast<int>(rank), options_.grace_seconds));
+    }
     if (Clock::now() >= until || (complete && declared_here)) break;
     std::this_thread::sleep_for(Ticks(options_.grace_seconds / 20));
   }

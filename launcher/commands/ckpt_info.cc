@@ -72,7 +72,11 @@ void PrintInfoJson(const std::string& directory, const Manifest& manifest) {
                {"loss_scale_hysteresis", state.loss_scale_hysteresis},
                {"optimizer_steps", state.optimizer_steps},
                {"skipped_iterations", state.skipped_iterations},
-               {"seed", state.seed}}},
+               {"seed", state.seed},
+               {"skipped_samples", state.skipped_samples},
+               {"loss_trend_count", state.loss_trend_count},
+               {"loss_trend_mean", state.loss_trend_mean},
+               {"loss_trend_variance", state.loss_trend_variance}}},
              {"layout", manifest.layout},
              {"kinds", kinds},
              {"files", files},
@@ -93,14 +97,14 @@ void PrintInfoText(const std::string& directory, const Manifest& manifest) {
   std::string text = fmt::format(
       "checkpoint          {}\n"
       "iteration           {}\n"
-      "consumed samples    {}\n"
+      "consumed samples    {} ({} more skipped by rewinds)\n"
       "tokens              {}\n"
       "optimizer steps     {} ({} iterations skipped)\n"
       "loss scale          {} (growth tracker {}, hysteresis {})\n"
       "seed                {}\n"
       "files               {}, {}\n",
-      directory, manifest.iteration, manifest.consumed_samples, manifest.tokens,
-      state.optimizer_steps, state.skipped_iterations, state.loss_scale,
+      directory, manifest.iteration, manifest.consumed_samples, state.skipped_samples,
+      manifest.tokens, state.optimizer_steps, state.skipped_iterations, state.loss_scale,
       state.loss_scale_growth_tracker, state.loss_scale_hysteresis, state.seed,
       manifest.files.size(), HumanBytes(FileBytes(manifest)));
   if (!manifest.layout.empty()) {

@@ -113,7 +113,7 @@ int LaunchSlurm(SlurmArguments arguments, const Program& program) {
     WriteFileAtomically(JobConfigPath(config.run_dir()), ConfigText(config));
   }
   MakeDirectories(SlurmDirectory(run_dir));
-  const std::string path = JoinPath(SlurmDirectory(run_dir), "job.sbatch");
+  const std::string path = JobScriptPath(run_dir);
   WriteFileAtomically(path, SbatchScript(options, script));
   if (!arguments.submit) {
     fmt::print(stderr, "submit it with --submit, or: sbatch {}\n", ShellQuoted(path));

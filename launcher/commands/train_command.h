@@ -9,8 +9,4 @@ namespace cairn {
 /// Adds `cairn train`.
 void AddTrainCommand(CLI::App& app, const Program& program, int& exit_status);
 
-/// Reports a command line that cannot be understood, once even where a launcher started many ranks
-/// with it. Returns the exit status.
-int FailTogether(const Error& error, const Program& program);
-
 }  // namespace cairn

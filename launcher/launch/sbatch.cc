@@ -8,6 +8,7 @@
 
 #include "launcher/launch/mpirun.h"
 #include "launcher/launch/slurm.h"
+#include "launcher/launch/supervisor.h"
 #include "runtime/base/error.h"
 #include "runtime/base/shell.h"
 #include "runtime/checkpoint/file.h"
@@ -172,12 +173,15 @@ done
   const std::string train =
       options.container.empty() ? ShellQuoted(script.program) : ContainedProgram(options, script);
   text += "\n" + ChooseLauncher(options);
-  text += fmt::format(R"(
+  text += fmt::format(R"script(
 # Before the time limit SLURM warns this script, which passes it on: the ranks save and leave with
 # status 4. When the job is cancelled, SLURM sends SIGTERM to ranks and script: the ranks save, too.
 cancelled=no
 trap 'kill -USR1 "$ranks"' USR1
 trap 'cancelled=yes' TERM
+
+newest_checkpoint() {{ ls -d "$run"/checkpoints/step-*/COMMIT 2>/dev/null | tail -n 1; }}
+before=$(newest_checkpoint)
 
 "${{launch[@]}}" {} train "$run/slurm/config.textproto" checkpoint.load={} &
 ranks=$!
@@ -186,13 +190,31 @@ while kill -0 "$ranks" 2>/dev/null; do wait "$ranks"; done
 wait "$ranks"
 status=$?
 
-if [ "$status" -eq 4 ] && [ "$cancelled" = no ]; then
-  echo "job $SLURM_JOB_ID: saved before the end; queueing it again"
+# Statuses 0, 1 and 2 are final. After any other, a rank that died for instance, another life may get
+# further; {} lives in a row without a new checkpoint are enough.
+again=""
+case $status in
+  0 | 1 | 2) ;;
+  4) again="saved before the end" ;;
+  *)
+    fruitless=$(cat "$run/slurm/fruitless" 2>/dev/null || echo 0)
+    if [ "$(newest_checkpoint)" = "$before" ]; then fruitless=$((fruitless + 1)); else fruitless=0; fi
+    echo "$fruitless" >"$run/slurm/fruitless"
+    if [ "$fruitless" -lt {} ]; then
+      again="failed with status $status"
+    else
+      echo "job $SLURM_JOB_ID: given up after $fruitless lives without a new checkpoint (status $status)"
+      rm -f "$run/slurm/fruitless"
+    fi
+    ;;
+esac
+if [ -n "$again" ] && [ "$cancelled" = no ]; then
+  echo "job $SLURM_JOB_ID: $again; queueing it again"
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"
-)",
-                      train, load);
+)script",
+                      train, load, kFruitlessStarts, kFruitlessStarts);
   return text;
 }
 

@@ -47,7 +47,7 @@ std::string TaskRunDirectory(const std::string& run_dir, int task);
 std::string JobConfigPath(const std::string& run_dir);
 
 /// The batch script. It starts the ranks, passes SLURM's warning on to them, and asks for another
-/// life of the job when they left with status 4.
+/// life of the job when they left with status 4, or failed in a way that another life may get past.
 std::string SbatchScript(const SlurmOptions& options, const SlurmScript& script);
 
 }  // namespace cairn

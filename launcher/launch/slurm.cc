@@ -59,6 +59,10 @@ bool SlurmState::active() const {
 
 std::string SlurmDirectory(const std::string& run_dir) { return JoinPath(run_dir, "slurm"); }
 
+std::string JobScriptPath(const std::string& run_dir) {
+  return JoinPath(SlurmDirectory(run_dir), "job.sbatch");
+}
+
 void RememberJob(const std::string& run_dir, const SlurmJob& job) {
   const Json json = {{"job", job.id}, {"log", job.log}, {"run_dirs", job.run_dirs}};
   WriteFileAtomically(JobFile(run_dir), json.dump(2) + "\n");

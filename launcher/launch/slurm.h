@@ -27,6 +27,8 @@ struct SlurmState {
 
 /// The folder that a run's job has its files in.
 std::string SlurmDirectory(const std::string& run_dir);
+/// The batch script in it.
+std::string JobScriptPath(const std::string& run_dir);
 
 /// Writes RUN_DIR/slurm/job.
 void RememberJob(const std::string& run_dir, const SlurmJob& job);

@@ -27,7 +27,9 @@ ColumnParallelLinear::ColumnParallelLinear(ParameterRegistry& registry, const st
 
 Value ColumnParallelLinear::Forward(ForwardContext& context, const Value& x) {
   const Value entered = EnterTensorParallel(context, parallel_, x);
-  return Linear(context.tape, entered, weight_->weight, &bias_->weight);
+  Value y = Linear(context.tape, entered, weight_->weight, &bias_->weight);
+  context.Observe(weight_->name, y);
+  return y;
 }
 
 RowParallelLinear::RowParallelLinear(ParameterRegistry& registry, const std::string& name,
@@ -40,7 +42,10 @@ RowParallelLinear::RowParallelLinear(ParameterRegistry& registry, const std::str
       bias_(&registry.RowVector(name + ".bias", out, InitSpec::Kind::kZeros)) {}
 
 Value RowParallelLinear::Forward(ForwardContext& context, const Value& x) {
-  return LeaveTensorParallel(context, parallel_, Linear(context.tape, x, weight_->weight, nullptr));
+  const Value partial = Linear(context.tape, x, weight_->weight, nullptr);
+  // Before the sum: it tells which rank.
+  context.Observe(weight_->name, partial);
+  return LeaveTensorParallel(context, parallel_, partial);
 }
 
 }  // namespace cairn

@@ -11,7 +11,9 @@ NormLayer::NormLayer(ParameterRegistry& registry, const std::string& name, int64
       epsilon_(epsilon) {}
 
 Value NormLayer::Forward(ForwardContext& context, const Value& x) {
-  return LayerNorm(context.tape, x, gamma_->weight, beta_->weight, epsilon_);
+  Value y = LayerNorm(context.tape, x, gamma_->weight, beta_->weight, epsilon_);
+  context.Observe(gamma_->name, y);
+  return y;
 }
 
 }  // namespace cairn

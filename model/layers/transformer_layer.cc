@@ -1,5 +1,7 @@
 #include "model/layers/transformer_layer.h"
 
+#include <fmt/format.h>
+
 #include "runtime/ops/attention.h"
 #include "runtime/ops/dropout.h"
 #include "runtime/ops/gelu.h"
@@ -10,6 +12,7 @@ TransformerLayer::TransformerLayer(ParameterRegistry& registry, const std::strin
                                    const TransformerLayerConfig& config)
     : parallel_(registry.parallel()),
       config_(config),
+      name_(name),
       number_(number),
       attention_norm_(registry, name + ".attention_norm", config.hidden_size, config.norm_epsilon),
       qkv_(registry, name + ".attention.qkv", config.hidden_size, config.qkv_size(),
@@ -41,15 +44,26 @@ Value TransformerLayer::AttentionBlock(ForwardContext& context, const Value& x) 
 
   const Value qkv = qkv_.Forward(context, attention_norm_.Forward(context, x));
   const Value attended = CausalAttention(context.tape, qkv, spec);
-  return AddResidual(context, attention_output_.Forward(context, attended),
-                     attention_output_.bias(), x, DropoutSite::kAttentionOutput);
+  Observe(context, "attention", attended);
+  Value y = AddResidual(context, attention_output_.Forward(context, attended),
+                        attention_output_.bias(), x, DropoutSite::kAttentionOutput);
+  Observe(context, "attention_residual", y);
+  return y;
 }
 
 Value TransformerLayer::MlpBlock(ForwardContext& context, const Value& x) {
   const Value hidden = fc1_.Forward(context, mlp_norm_.Forward(context, x));
   const Value activated = Gelu(context.tape, hidden);
-  return AddResidual(context, fc2_.Forward(context, activated), fc2_.bias(), x,
-                     DropoutSite::kMlpOutput);
+  Observe(context, "mlp.gelu", activated);
+  Value y = AddResidual(context, fc2_.Forward(context, activated), fc2_.bias(), x,
+                        DropoutSite::kMlpOutput);
+  Observe(context, "mlp_residual", y);
+  return y;
+}
+
+void TransformerLayer::Observe(const ForwardContext& context, const char* part,
+                               const Value& value) const {
+  if (context.probe) context.Observe(fmt::format("{}.{}", name_, part), value);
 }
 
 Value TransformerLayer::AddResidual(ForwardContext& context, const Value& x, Weight& bias,

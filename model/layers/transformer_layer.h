@@ -37,12 +37,14 @@ class TransformerLayer {
  private:
   Value AttentionBlock(ForwardContext& context, const Value& x);
   Value MlpBlock(ForwardContext& context, const Value& x);
+  void Observe(const ForwardContext& context, const char* part, const Value& value) const;
   /// residual + dropout(x + bias).
   Value AddResidual(ForwardContext& context, const Value& x, Weight& bias, const Value& residual,
                     DropoutSite site);
 
   ModelParallel parallel_;
   TransformerLayerConfig config_;
+  std::string name_;
   int number_;
   NormLayer attention_norm_;
   ColumnParallelLinear qkv_;

@@ -42,6 +42,8 @@ const char* ErrorKindName(ErrorKind kind) {
       return "device";
     case ErrorKind::kOutOfMemory:
       return "out of memory";
+    case ErrorKind::kNumeric:
+      return "numeric";
     case ErrorKind::kInterrupted:
       return "interrupted";
     case ErrorKind::kInternal:

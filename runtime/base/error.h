@@ -18,6 +18,7 @@ enum class ErrorKind {
   kCommunication,  ///< MPI, NCCL, or a peer rank failed
   kDevice,         ///< a device is absent or an operation on it failed
   kOutOfMemory,    ///< an allocation was refused
+  kNumeric,        ///< training left the range of numbers, or its loss left its trend
   kInterrupted,    ///< stopped on request after a clean save
   kInternal,       ///< a broken promise of Cairn's own
 };

@@ -38,7 +38,11 @@ std::vector<StateField> StateFields(const Manifest& manifest) {
           {"loss_scale_hysteresis", state.loss_scale_hysteresis},
           {"optimizer_steps", state.optimizer_steps},
           {"skipped_iterations", state.skipped_iterations},
-          {"seed", state.seed}};
+          {"seed", state.seed},
+          {"skipped_samples", state.skipped_samples},
+          {"loss_trend_count", state.loss_trend_count},
+          {"loss_trend_mean", state.loss_trend_mean},
+          {"loss_trend_variance", state.loss_trend_variance}};
 }
 
 std::string ContentText(CheckpointReader& reader, ContentScope scope) {

@@ -4,11 +4,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <filesystem>
 
 #include "runtime/base/error.h"
+#include "runtime/base/host.h"
 #include "runtime/checkpoint/file.h"
 #include "runtime/checkpoint/store.h"
 
@@ -17,12 +17,6 @@ namespace {
 
 constexpr const char* kOwnerFile = "OWNER";
 constexpr uint64_t kMaxOwnerBytes = 4096;
-
-std::string HostName() {
-  std::array<char, 256> name{};
-  if (gethostname(name.data(), name.size() - 1) != 0) ThrowErrno(errno, "gethostname", "");
-  return name.data();
-}
 
 std::string RandomWord() {
   uint64_t word = 0;

@@ -110,6 +110,14 @@ class Validator {
       Fail("optimizer steps {} and skipped iterations {} must not be negative",
            state.optimizer_steps, state.skipped_iterations);
     }
+    if (state.skipped_samples < 0) {
+      Fail("skipped samples {} must not be negative", state.skipped_samples);
+    }
+    if (state.loss_trend_count < 0 || !std::isfinite(state.loss_trend_mean) ||
+        !std::isfinite(state.loss_trend_variance) || state.loss_trend_variance < 0) {
+      Fail("a loss trend of {} losses with mean {} and variance {} is none", state.loss_trend_count,
+           state.loss_trend_mean, state.loss_trend_variance);
+    }
     if (m.config_text.size() > kMaxConfigTextBytes || m.layout.size() > kMaxLayoutEntries) {
       Fail("a config text of {} bytes or {} layout entries is too large", m.config_text.size(),
            m.layout.size());

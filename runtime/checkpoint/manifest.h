@@ -55,6 +55,10 @@ struct TrainingState {
   int64_t optimizer_steps = 0;            ///< steps that were taken: Adam's t
   int64_t skipped_iterations = 0;         ///< iterations whose step was skipped
   uint64_t seed = 0;
+  int64_t skipped_samples = 0;     ///< passed over by rewinds: consumed_samples counts none of them
+  int64_t loss_trend_count = 0;    ///< the losses that an anomaly is judged by: how many,
+  double loss_trend_mean = 0;      ///< their recent mean,
+  double loss_trend_variance = 0;  ///< and variance
 
   bool operator==(const TrainingState&) const = default;
 };

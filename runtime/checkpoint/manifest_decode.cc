@@ -99,9 +99,7 @@ class Decoder {
     ForEachField(Bytes(message), {}, [&](const Field& field) {
       switch (field.number) {
         case 1:
-          Expect(field, WireType::kFixed64);
-          state.loss_scale = std::bit_cast<double>(field.value);
-          return;
+          return Number(field, state.loss_scale);
         case 2:
           return Number(field, state.loss_scale_growth_tracker);
         case 3:
@@ -112,6 +110,14 @@ class Decoder {
           return Number(field, state.skipped_iterations);
         case 6:
           return Number(field, state.seed);
+        case 7:
+          return Number(field, state.skipped_samples);
+        case 8:
+          return Number(field, state.loss_trend_count);
+        case 9:
+          return Number(field, state.loss_trend_mean);
+        case 10:
+          return Number(field, state.loss_trend_variance);
         default:
           Fail(field, "there is no such field");
       }
@@ -306,6 +312,11 @@ class Decoder {
       Fail(field, "{} is too large", field.value);
     }
     number = static_cast<T>(field.value);
+  }
+
+  void Number(const Field& field, double& number) const {
+    Expect(field, WireType::kFixed64);
+    number = std::bit_cast<double>(field.value);
   }
 
   void Text(const Field& field, std::string& text) const { text = Bytes(field); }

@@ -44,6 +44,10 @@ void Encode(const TrainingState& state, checkpoint_pb::TrainingState& message) {
   message.set_optimizer_steps(state.optimizer_steps);
   message.set_skipped_iterations(state.skipped_iterations);
   message.set_seed(state.seed);
+  message.set_skipped_samples(state.skipped_samples);
+  message.set_loss_trend_count(state.loss_trend_count);
+  message.set_loss_trend_mean(state.loss_trend_mean);
+  message.set_loss_trend_variance(state.loss_trend_variance);
 }
 
 // Maps have no order of their own: deterministic output sorts them.

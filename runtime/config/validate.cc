@@ -332,6 +332,7 @@ class JointCheck {
 
   void CheckCheckpoint() const {
     const TrainConfig::Checkpoint& checkpoint = loaded_.config.checkpoint();
+    if (train_.loss_anomaly_policy() == "rewind") CheckRewind(checkpoint);
     const int64_t retain = checkpoint.save_retain_interval();
     if (retain == 0) return;
     if (checkpoint.keep() == 0) {
@@ -345,6 +346,23 @@ class JointCheck {
       Fail({"checkpoint.save_retain_interval", "checkpoint.save_interval"},
            "save_retain_interval {} is not a multiple of save_interval {}; sizes that fit: {}",
            retain, interval, MultiplesNear(interval, retain));
+    }
+  }
+
+  // A checkpoint to rewind to must have been saved, and not removed since.
+  void CheckRewind(const TrainConfig::Checkpoint& checkpoint) const {
+    const int64_t interval = checkpoint.save_interval();
+    if (interval == 0) {
+      Fail({"train.loss_anomaly_policy", "checkpoint.save_interval"},
+           "loss_anomaly_policy rewind needs checkpoints to go back to, and save_interval is 0");
+    }
+    // The oldest that is kept when the newest has just been saved.
+    const int64_t needed = (train_.rewind_iters() + interval - 2) / interval + 1;
+    if (checkpoint.keep() > 0 && checkpoint.keep() < needed) {
+      Fail({"checkpoint.keep", "train.rewind_iters", "checkpoint.save_interval"},
+           "keep {} removes what rewind_iters {} goes back to with save_interval {}; keep must be "
+           "at least {}, or 0",
+           checkpoint.keep(), train_.rewind_iters(), interval, needed);
     }
   }
 

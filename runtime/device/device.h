@@ -6,6 +6,7 @@
 #include <string>
 
 #include "runtime/device/allocator.h"
+#include "runtime/device/op_clock.h"
 #include "runtime/device/stream.h"
 
 namespace cairn {
@@ -25,6 +26,11 @@ class Device {
 
   DeviceKind kind() const { return kind_; }
   int index() const { return index_; }
+
+  /// Who counts the time of this device's ops, if it is the CPU; null: nobody. Set while no op
+  /// runs.
+  OpClock* op_clock() const { return op_clock_; }
+  void set_op_clock(OpClock* clock) { op_clock_ = clock; }
 
   virtual Allocator& allocator() = 0;
   /// The stream on which every op runs.
@@ -49,6 +55,7 @@ class Device {
  private:
   DeviceKind kind_;
   int index_;
+  OpClock* op_clock_ = nullptr;
 };
 
 /// A range of a profiler's timeline, as a scope.

@@ -59,18 +59,22 @@ std::string FormatStepLine(const StepMetrics& metrics, const StepProgress& progr
   return line;
 }
 
-std::optional<double> LossTrend::Add(double loss) {
+std::optional<double> LossTrend::ZScore(double loss) const {
   constexpr int64_t kWarmup = 20;
+  if (!std::isfinite(loss) || state_.count < kWarmup || state_.variance <= 0) return std::nullopt;
+  return (loss - state_.mean) / std::sqrt(state_.variance);
+}
+
+std::optional<double> LossTrend::Add(double loss) {
   constexpr double kWindow = 50;
   if (!std::isfinite(loss)) return std::nullopt;
-  const double delta = loss - mean_;
-  std::optional<double> z_score;
-  if (count_ >= kWarmup && variance_ > 0) z_score = delta / std::sqrt(variance_);
+  const std::optional<double> z_score = ZScore(loss);
+  const double delta = loss - state_.mean;
   // A plain average at first, a decaying one once the window is full.
-  ++count_;
-  const double weight = 1 / std::min(static_cast<double>(count_), kWindow);
-  mean_ += weight * delta;
-  variance_ = (1 - weight) * (variance_ + weight * delta * delta);
+  ++state_.count;
+  const double weight = 1 / std::min(static_cast<double>(state_.count), kWindow);
+  state_.mean += weight * delta;
+  state_.variance = (1 - weight) * (state_.variance + weight * delta * delta);
   return z_score;
 }
 

@@ -29,14 +29,24 @@ std::string FormatStepLine(const StepMetrics& metrics, const StepProgress& progr
 /// How far a loss stands from the recent ones: an exponentially weighted mean and variance.
 class LossTrend {
  public:
-  /// The z-score of `loss` against the losses before it, which it then joins. Nothing while there
-  /// are too few of them, or if `loss` is not finite (it does not join).
+  /// What a checkpoint keeps.
+  struct State {
+    int64_t count = 0;  ///< losses that joined
+    double mean = 0;
+    double variance = 0;
+  };
+
+  /// The z-score of `loss` against the losses that joined. Nothing while there are too few of them,
+  /// or if `loss` is not finite.
+  std::optional<double> ZScore(double loss) const;
+  /// ZScore of `loss`, which then joins, if it is finite.
   std::optional<double> Add(double loss);
 
+  const State& state() const { return state_; }
+  void set_state(const State& state) { state_ = state; }
+
  private:
-  int64_t count_ = 0;
-  double mean_ = 0;
-  double variance_ = 0;
+  State state_;
 };
 
 }  // namespace cairn

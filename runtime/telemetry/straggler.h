@@ -10,30 +10,40 @@ namespace cairn {
 /// A rank that is slower than it should be.
 struct Straggler {
   int rank = 0;
-  double slowdown = 1;       ///< its busy time over that of its peers, or its own at the start
+  double slowdown = 1;       ///< its busy time over what it should be
   double share_of_step = 0;  ///< of each step, that the others wait for it
 };
 
 /// Finds slow ranks by their busy time: what they spent of a step not waiting for others. Ranks of
 /// one pipeline stage do the same work, so that they are compared with each other; and every rank
-/// with what it was at the start, so that one which has no peers, or slow ones, is seen too.
-/// Medians over the last steps: one slow step, or a noisy host, is no straggler.
+/// with what it was at the start, as far as the others did not become slower too, so that one which
+/// has no peers, or slow ones, is seen. It must be slow in most of the last steps, each judged by
+/// itself: a few slow steps, a busy machine or a noisy host are no straggler.
 class StragglerDetector {
  public:
-  /// `stage_of_rank`: the pipeline stage of each rank.
-  explicit StragglerDetector(std::vector<int> stage_of_rank);
+  /// `stage_of_rank`: the pipeline stage of each rank. `ranks_per_core`: of the fullest host; where
+  /// ranks share cores, one may take that many times as long as at the start only because the
+  /// operating system gives the core to another.
+  explicit StragglerDetector(std::vector<int> stage_of_rank, double ranks_per_core = 1);
 
   /// After each step: the seconds that each rank was busy, and that the step took. The straggler
   /// to tell of; nothing if there is none, or if it was told of lately.
   std::optional<Straggler> Observe(const std::vector<double>& busy_seconds, double step_seconds);
 
  private:
-  double Expected(int rank, const std::vector<double>& medians) const;
+  struct Step {
+    std::vector<double> busy_seconds;  // of each rank
+    double seconds = 0;
+  };
+
+  double OfPeers(int rank, const Step& step) const;
+  double AsAtStart(int rank, const Step& step) const;
+  std::optional<Straggler> Judge(int rank) const;
 
   std::vector<int> stages_;
-  std::vector<std::deque<double>> busy_;  // of each rank, the last steps
-  std::deque<double> step_seconds_;
-  std::vector<double> at_start_;  // medians of the first window
+  double ranks_per_core_;
+  std::deque<Step> steps_;        // the last
+  std::vector<double> at_start_;  // each rank's median of the first window
   int64_t observed_ = 0;
   int last_told_ = -1;
   int64_t told_at_ = 0;

@@ -6,13 +6,13 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <climits>
 #include <filesystem>
 
 #include "runtime/base/error.h"
+#include "runtime/base/host.h"
 #include "runtime/telemetry/event.pb.h"
 
 namespace cairn {
@@ -22,12 +22,6 @@ constexpr std::string_view kFilePrefix = "events.out.tfevents.";
 
 double WallSeconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-std::string HostName() {
-  std::array<char, HOST_NAME_MAX + 1> name{};
-  if (::gethostname(name.data(), name.size() - 1) != 0) ThrowErrno(errno, "gethostname", "");
-  return name.data();
 }
 
 /// PREFIX SECONDS.HOST.PID. Readers order files by name, so the seconds are later than any there,

@@ -1,8 +1,10 @@
 // How fast checkpoints are saved and loaded, beside plain files of the same bytes in the same
 // folder:
 //   [mpirun -n RANKS] bench_parallel_checkpoint FOLDER MIB_PER_RANK [ROUNDS]
-// Prints medians over the rounds, in GB/s over all ranks. What is read has been dropped from the
-// page cache before, where the kernel lets us.
+// Prints medians over the rounds, in GB/s over all ranks. A save is all of it, from the first file
+// to the commit, with another rank's reading back. Both ways find the disk alike: each writes,
+// reads what has been dropped from the page cache, and is removed before the other begins, which
+// gets the same blocks; which of them goes first changes from round to round.
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -10,6 +12,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
@@ -89,12 +92,6 @@ void ReadPlain(const std::string& path, const State& state) {
   if (close(file) != 0) ThrowErrno(errno, "close", path);
 }
 
-void DropCaches(const std::string& folder) {
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) File::OpenForRead(entry.path()).DropCache();
-  }
-}
-
 // GB/s of all ranks together.
 double Measure(Communicator& world, uint64_t bytes, const std::function<void()>& work) {
   world.Barrier();
@@ -104,52 +101,89 @@ double Measure(Communicator& world, uint64_t bytes, const std::function<void()>&
   return static_cast<double>(bytes) * world.size() / watch.ElapsedSeconds() * 1e-9;
 }
 
-double Median(std::vector<double> values) {
+// What rank 0 does for all.
+void ForAll(Communicator& world, const std::function<void()>& work) {
+  RunOnFirst(world, [&] {
+    work();
+    return std::string();
+  });
+}
+
+void DropCaches(const std::string& folder) {
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) File::OpenForRead(entry.path()).DropCache();
+  }
+}
+
+// The figures of one way, one of each round.
+struct Rates {
+  std::vector<double> written;
+  std::vector<double> read;
+};
+
+void MeasureWay(Communicator& world, const std::string& folder, uint64_t bytes,
+                const std::function<void()>& write, const std::function<void()>& read,
+                Rates& rates) {
+  ForAll(world, [&] { MakeDirectories(folder); });
+  rates.written.push_back(Measure(world, bytes, write));
+  ForAll(world, [&] { DropCaches(folder); });
+  rates.read.push_back(Measure(world, bytes, read));
+  ForAll(world, [&] {
+    fs::remove_all(folder);
+    ::sync();  // until then the blocks are not free
+  });
+}
+
+double Quantile(std::vector<double> values, double part) {
   std::ranges::sort(values);
-  return values[values.size() / 2];
+  return values[std::llround(part * static_cast<double>(values.size() - 1))];
+}
+
+// Both ways in figures: medians, and between which values the middle half of the rounds lies.
+void Print(const char* own_name, const std::vector<double>& own, const char* plain_name,
+           const std::vector<double>& plain) {
+  const auto text = [](const std::vector<double>& values) {
+    return fmt::format("{:.2f} [{:.2f}, {:.2f}]", Quantile(values, 0.5), Quantile(values, 0.25),
+                       Quantile(values, 0.75));
+  };
+  fmt::print("{} {} of {} {} GB/s: {:.0f}%\n", own_name, text(own), plain_name, text(plain),
+             100 * Quantile(own, 0.5) / Quantile(plain, 0.5));
 }
 
 void Bench(Communicator& world, const std::string& folder, int64_t mebibytes, int rounds) {
   const State state(world, mebibytes);
-  const std::string plain = fmt::format("{}/plain-{}", folder, world.rank());
-  std::vector<double> write;
-  std::vector<double> save;
-  std::vector<double> read;
-  std::vector<double> load;
+  const std::string file = fmt::format("{}/plain-{}", folder, world.rank());
+  Rates plain;
+  Rates checkpoint;
   for (int round = 0; round < rounds; ++round) {
-    RunOnFirst(world, [&] {
-      fs::remove_all(folder);
-      MakeDirectories(folder);
-      return std::string();
-    });
-    write.push_back(Measure(world, state.bytes(), [&] { WritePlain(plain, state); }));
-    Manifest manifest;
-    manifest.iteration = round;
-    std::string saved;
-    save.push_back(Measure(world, state.bytes(), [&] {
-      saved = SaveCheckpoint(world, folder, manifest, state.pieces());
-    }));
-    RunOnFirst(world, [&] {
-      DropCaches(folder);
-      return std::string();
-    });
-    read.push_back(Measure(world, state.bytes(), [&] { ReadPlain(plain, state); }));
-    load.push_back(Measure(world, state.bytes(), [&] {
-      CheckpointReader reader(saved);
-      LoadPieces(reader, state.pieces());
-    }));
+    const auto plain_way = [&] {
+      MeasureWay(
+          world, folder, state.bytes(), [&] { WritePlain(file, state); },
+          [&] { ReadPlain(file, state); }, plain);
+    };
+    const auto checkpoint_way = [&] {
+      std::string saved;
+      MeasureWay(
+          world, folder, state.bytes(),
+          [&] { saved = SaveCheckpoint(world, folder, Manifest(), state.pieces()); },
+          [&] {
+            CheckpointReader reader(saved);
+            LoadPieces(reader, state.pieces());
+          },
+          checkpoint);
+    };
+    if (round % 2 == 0) plain_way();
+    checkpoint_way();
+    if (round % 2 != 0) plain_way();
     if (world.rank() != 0) continue;
     fmt::print("round {}: write+fsync {:.2f}, save {:.2f}; read {:.2f}, load {:.2f} GB/s\n", round,
-               write.back(), save.back(), read.back(), load.back());
+               plain.written.back(), checkpoint.written.back(), plain.read.back(),
+               checkpoint.read.back());
   }
   if (world.rank() != 0) return;
-  fmt::print(
-      "{} ranks x {:.2f} GB: save {:.2f} of {:.2f} GB/s ({:.0f}%), load {:.2f} of {:.2f} GB/s "
-      "({:.0f}%)\n",
-      world.size(), static_cast<double>(state.bytes()) * 1e-9, Median(save), Median(write),
-      100 * Median(save) / Median(write), Median(load), Median(read),
-      100 * Median(load) / Median(read));
-  fs::remove_all(folder);
+  fmt::print("{} ranks x {:.2f} GB\n", world.size(), static_cast<double>(state.bytes()) * 1e-9);
+  Print("save", checkpoint.written, "write+fsync", plain.written);
+  Print("load", checkpoint.read, "read", plain.read);
 }
 
 }  // namespace

@@ -97,6 +97,33 @@ TEST_F(WatchdogTest, WaitsForADiskMayTakeLonger) {
             "");
 }
 
+TEST_F(WatchdogTest, ARankThatIsGoneIsMissedInASave) {
+  const std::string directory = BeginFlight(run_dir_, {"a", "b", "c"});
+  std::string failure;
+  try {
+    RunLocalRanks(3, [&](Communicator& world) {
+      const auto disk = world.Split(0, world.rank(), "checkpoint");
+      const auto alone = world.Split(world.rank(), 0, "dp");
+      // A process that is stopped has no thread that answers.
+      std::optional<Watchdog> watchdog;
+      if (world.rank() != 2) {
+        watchdog.emplace(world, Watchdog::Options{.directory = directory,
+                                                  .least_seconds = 0.8,
+                                                  .first_step_seconds = 0.8,
+                                                  .grace_seconds = 0.3});
+      }
+      while (world.rank() == 2) {  // until another rank ends the world
+        std::this_thread::sleep_for(milliseconds(50));
+        alone->Barrier();
+      }
+      disk->Barrier();
+    });
+  } catch (const Error& error) {
+    failure = error.what();
+  }
+  EXPECT_THAT(failure, HasSubstr("rank 2 (c)"));
+}
+
 TEST_F(WatchdogTest, TheDeadlineFollowsTheSteps) {
   const std::string directory = BeginFlight(run_dir_, {"a", "b"});
   RunLocalRanks(2, [&](Communicator& world) {

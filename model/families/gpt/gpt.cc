@@ -41,18 +41,23 @@ Value GptStage::Embed(ForwardContext& context) {
   const Value partial = Embedding(context.tape, context.batch.tokens, token_embedding_->weight,
                                   vocab_shard_.first_row);
   const Value rows = LeaveTensorParallel(context, parallel_, partial);
+  context.Observe(token_embedding_->name, rows);
   const int64_t first_row = parallel_.FirstRow(tokens);
   const Value positioned = AddPositionEmbedding(context.tape, rows, position_embedding_->weight,
                                                 context.batch.seq_length, first_row);
+  context.Observe(position_embedding_->name, positioned);
   DropoutSpec spec;
   spec.p = context.training ? config_.layer.hidden_dropout : 0.0;
   spec.key = context.DropoutKey(0, DropoutSite::kEmbedding);
   spec.first_index = (context.batch.first_sample * context.batch.seq_length + first_row) *
                      config_.layer.hidden_size;
-  return BiasDropoutAdd(context.tape, positioned, nullptr, nullptr, spec);
+  const Value embedded = BiasDropoutAdd(context.tape, positioned, nullptr, nullptr, spec);
+  context.Observe("embedding", embedded);
+  return embedded;
 }
 
 Value GptStage::Layers(ForwardContext& context, const Value& input) {
+  if (!parallel_.mesh->first_stage()) context.Observe("what the previous stage sent", input);
   Value x = parallel_.mesh->first_stage() ? Embed(context) : input;
   for (auto& layer : layers_) {
     if (!recompute_) {
@@ -62,7 +67,8 @@ Value GptStage::Layers(ForwardContext& context, const Value& input) {
     // The context is rebuilt around the inner tape: random numbers are functions of indices, so the
     // second run draws the same.
     x = Recompute(context.tape, x, [&layer = *layer, context](Tape& tape, const Value& inner) {
-      ForwardContext again{tape, context.batch, context.seed, context.step, context.training};
+      ForwardContext again{tape,         context.batch,    context.seed,
+                           context.step, context.training, context.probe};
       return layer.Forward(again, inner);
     });
   }
@@ -72,14 +78,18 @@ Value GptStage::Layers(ForwardContext& context, const Value& input) {
 Value GptStage::ForwardLogits(ForwardContext& context, const Value& input) {
   CHECK(parallel_.mesh->last_stage());
   const Value normed = final_norm_->Forward(context, Layers(context, input));
-  return Linear(context.tape, EnterTensorParallel(context, parallel_, normed),
-                token_embedding_->weight, nullptr);
+  Value logits = Linear(context.tape, EnterTensorParallel(context, parallel_, normed),
+                        token_embedding_->weight, nullptr);
+  context.Observe("logits", logits);
+  return logits;
 }
 
 Value GptStage::Forward(ForwardContext& context, const Value& input) {
   if (!parallel_.mesh->last_stage()) return Layers(context, input);
-  return VocabParallelCrossEntropy(context.tape, ForwardLogits(context, input),
-                                   context.batch.targets, vocab_shard_, parallel_.tp());
+  Value loss = VocabParallelCrossEntropy(context.tape, ForwardLogits(context, input),
+                                         context.batch.targets, vocab_shard_, parallel_.tp());
+  context.Observe("loss", loss);
+  return loss;
 }
 
 }  // namespace cairn

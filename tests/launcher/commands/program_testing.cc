@@ -180,6 +180,8 @@ bool Child::TryReap() {
   return !running_;
 }
 
+std::string Child::Told() const { return ReadText(captured_ + ".err"); }
+
 Outcome Child::Wait(std::chrono::seconds limit) {
   Outcome outcome;
   if (WaitUntil([this] { return TryReap(); }, limit)) {
@@ -190,7 +192,7 @@ Outcome Child::Wait(std::chrono::seconds limit) {
     outcome.status = -1;
   }
   outcome.out = ReadText(captured_ + ".out");
-  outcome.err = ReadText(captured_ + ".err");
+  outcome.err = Told();
   return outcome;
 }
 

@@ -34,6 +34,8 @@ class Child {
   pid_t pid() const { return pid_; }
   /// Its descendants whose command is `cairn`, or itself where it is one.
   std::vector<pid_t> Programs() const;
+  /// What it has written to standard error so far.
+  std::string Told() const;
   /// Waits for the end; after `limit`, ends it and fails the test.
   Outcome Wait(std::chrono::seconds limit = std::chrono::seconds(60));
 

@@ -111,10 +111,20 @@ scontrol update NodeName="$node" State=DOWN Reason=test
 next_life run 4
 case "$(nodes run)" in *"${node#n}"*) fail "the job went back to $node: $(nodes run)" ;; esac
 
+# A rank that dies costs a life, not the job.
+for pid in $(pgrep -x cairn); do
+  case "$(tr '\0' ' ' <"/proc/$pid/cmdline")" in
+    *" train run/slurm/config.textproto "*) [ "$(readlink "/proc/$pid/cwd")" != "$scratch" ] || victim=$pid ;;
+  esac
+done
+kill -KILL "$victim"
+next_life run 5
+"$program" launch logs run | grep -q "failed with status [0-9]*; queueing it again" || fail "the death of a rank was not noted"
+
 "$program" launch cancel run 2>/dev/null
 wait_for 30 is_state run CANCELLED || fail "after its end the job is $(state run)"
-[ "$(lives run)" -eq 4 ] || fail "the job had $(lives run) lives"
-[ "$("$program" launch logs run | grep -c ', resuming from ')" -eq 3 ] || fail "not every life went on"
+[ "$(lives run)" -eq 5 ] || fail "the job had $(lives run) lives"
+[ "$("$program" launch logs run | grep -c ', resuming from ')" -eq 4 ] || fail "not every life went on"
 total=$(iterations run)
 status=0
 "$program" launch mpirun --run -n 4 tiny.textproto run_dir=whole $endless exit_interval="$total" 2>whole.log || status=$?
@@ -122,7 +132,7 @@ status=0
 curve run >run.curve
 curve whole >whole.curve
 cmp run.curve whole.curve || fail "the job did not learn as the uninterrupted run did"
-echo "$(($(date +%s) - began)) s: $total iterations of four lives are those of one, bit by bit"
+echo "$(($(date +%s) - began)) s: $total iterations of five lives are those of one, bit by bit"
 
 # What a rank under srun refuses, and what to change.
 srun_two() { srun --nodes=2 --ntasks=2 --ntasks-per-node=1 "$@"; }

@@ -22,7 +22,11 @@ Manifest Description() {
                              .loss_scale_hysteresis = 2,
                              .optimizer_steps = 6,
                              .skipped_iterations = 1,
-                             .seed = 9};
+                             .seed = 9,
+                             .skipped_samples = 4,
+                             .loss_trend_count = 5,
+                             .loss_trend_mean = 2,
+                             .loss_trend_variance = 0.5};
   manifest.layout = {{"tensor_model_parallel_size", "2"}};
   return manifest;
 }
@@ -71,7 +75,11 @@ TEST(ContentIdTest, TheTextIsAsDocumented) {
       "loss_scale_hysteresis 2\n"
       "optimizer_steps 6\n"
       "skipped_iterations 1\n"
-      "seed 9\n" +
+      "seed 9\n"
+      "skipped_samples 4\n"
+      "loss_trend_count 5\n"
+      "loss_trend_mean 4000000000000000\n"
+      "loss_trend_variance 3fe0000000000000\n" +
       weights + moment + rest;
   EXPECT_EQ(ContentText(reader, ContentScope::kAll), text);
   EXPECT_EQ(ContentId(reader, ContentScope::kAll), Sha256Hex(text));
@@ -112,6 +120,10 @@ TEST(ContentIdTest, EverythingElseMatters) {
       state([](Manifest& m) { ++m.training_state.optimizer_steps; }),
       state([](Manifest& m) { ++m.training_state.skipped_iterations; }),
       state([](Manifest& m) { ++m.training_state.seed; }),
+      state([](Manifest& m) { ++m.training_state.skipped_samples; }),
+      state([](Manifest& m) { ++m.training_state.loss_trend_count; }),
+      state([](Manifest& m) { m.training_state.loss_trend_mean += 1; }),
+      state([](Manifest& m) { m.training_state.loss_trend_variance += 1; }),
       tensor([](auto& t) { t[2].bytes[60] ^= 1; }),
       tensor([](auto& t) { t[2].kind = "exp_avg_sq"; }),
       tensor([](auto& t) { t.pop_back(); }),
@@ -123,7 +135,7 @@ TEST(ContentIdTest, EverythingElseMatters) {
       tensor([](auto& t) { t[0].dtype = "I32"; }),
       tensor([](auto& t) { std::swap(t[0].bytes, t[1].bytes); }),
   };
-  constexpr size_t kFirstOfWeights = 11;
+  constexpr size_t kFirstOfWeights = 15;
   const std::string id = IdOf(Description(), Tensors());
   const std::string weights = IdOf(Description(), Tensors(), ContentScope::kWeights);
   EXPECT_NE(id, weights);

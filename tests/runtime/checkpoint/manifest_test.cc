@@ -46,7 +46,8 @@ TEST(ManifestTest, RoundTripsThroughBytes) {
   Manifest manifest = Sound();
   manifest.consumed_samples = 1;
   manifest.tokens = std::numeric_limits<int64_t>::max();
-  manifest.training_state = {0.1, 5, -1, 3, 4, std::numeric_limits<uint64_t>::max()};
+  manifest.training_state = {0.1, 5,  -1,  3,   4, std::numeric_limits<uint64_t>::max(),
+                             48,  50, 3.5, 0.25};
   manifest.config_text = std::string("\xff\0binary", 8);
   const std::string bytes = SerializeManifest(manifest);
   const Manifest copy = ParseManifest(bytes, "M");
@@ -59,6 +60,10 @@ TEST(ManifestTest, RoundTripsThroughBytes) {
   EXPECT_EQ(copy.training_state.optimizer_steps, 3);
   EXPECT_EQ(copy.training_state.skipped_iterations, 4);
   EXPECT_EQ(copy.training_state.seed, manifest.training_state.seed);
+  EXPECT_EQ(copy.training_state.skipped_samples, 48);
+  EXPECT_EQ(copy.training_state.loss_trend_count, 50);
+  EXPECT_EQ(copy.training_state.loss_trend_mean, 3.5);
+  EXPECT_EQ(copy.training_state.loss_trend_variance, 0.25);
   EXPECT_EQ(copy.layout, manifest.layout);
   ASSERT_NE(copy.Find("w", "exp_avg"), nullptr);
   EXPECT_EQ(copy.Find("w", "exp_avg")->chunks[0].entry, "w@exp_avg");
@@ -109,6 +114,11 @@ std::vector<BrokenCase> BrokenCases() {
       {"InfiniteScale",
        [](M& m) { m.training_state.loss_scale = std::numeric_limits<double>::infinity(); },
        "loss scale inf"},
+      {"NegativeSkip", [](M& m) { m.training_state.skipped_samples = -1; }, "skipped samples -1"},
+      {"TrendOfMinusOne", [](M& m) { m.training_state.loss_trend_count = -1; },
+       "a loss trend of -1 losses"},
+      {"TrendNaN", [](M& m) { m.training_state.loss_trend_mean = std::nan(""); }, "mean nan"},
+      {"TrendVariance", [](M& m) { m.training_state.loss_trend_variance = -1; }, "variance -1"},
       {"NegativeSteps", [](M& m) { m.training_state.optimizer_steps = -1; }, "optimizer steps -1"},
       {"LayoutControl", [](M& m) { m.layout["k"] = "\n"; }, "layout entry"},
       {"FileWithFolder", [](M& m) { m.files[0].name = "a/x.safetensors"; }, "plain name"},

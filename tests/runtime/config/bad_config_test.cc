@@ -154,6 +154,17 @@ INSTANTIATE_TEST_SUITE_P(
                 "job.textproto:8:12", "expert_model_parallel_size 2 is not available"},
         BadText{"NegativeRetention", kTrain, "checkpoint { save_retain_interval: -1 }\ntrain {",
                 "job.textproto:8:14", "save_retain_interval -1 is out of range"},
+        BadText{"RewindWithoutSaves", kMicro, "  loss_anomaly_policy: 'rewind'",
+                "job.textproto:9:3",
+                "loss_anomaly_policy rewind needs checkpoints to go back to, and save_interval is "
+                "0"},
+        BadText{
+            "RewindToWhatIsRemoved", kTrain,
+            "checkpoint { save_interval: 50 keep: 2 }\ntrain {\n  loss_anomaly_policy: "
+            "'rewind'\n",
+            "job.textproto:8:32",
+            "keep 2 removes what rewind_iters 100 goes back to with save_interval 50; keep must "
+            "be at least 3, or 0"},
         BadText{"NulInPath", kTrain, "run_dir: 'a\\000b' train {", "job.textproto:8:1",
                 "run_dir `a\\x00b` is not one line of UTF-8 text"},
         BadText{"NewlineInPath", kTrain, "run_dir: 'a\\nb' train {", "job.textproto:8:1",

@@ -56,6 +56,38 @@ TEST(StragglerTest, UnequalStagesAndNoiseAreNone) {
   EXPECT_EQ(ToldAfter(detector, 0, 1, 5000, random), 0);
 }
 
+TEST(StragglerTest, AMachineThatBecomesSlowForAllHasNone) {
+  std::mt19937 random(5);
+  for (const std::vector<int>& stages : {std::vector{0, 0, 1, 1}, std::vector{0, 1, 2, 3}}) {
+    StragglerDetector detector(stages);
+    for (int step = 0; step < 1000; ++step) {
+      const double load = step < 100 ? 1 : 4;
+      std::vector<double> busy = Busy(0, 1, random);
+      for (double& seconds : busy) seconds *= load;
+      EXPECT_FALSE(detector.Observe(busy, 2.5 * load).has_value()) << step;
+    }
+  }
+}
+
+TEST(StragglerTest, RanksThatTakeTurnsOnACoreAreNone) {
+  std::mt19937 random(6);
+  StragglerDetector detector({0, 1, 2, 3}, 2);
+  for (int step = 0; step < 1000; ++step) {
+    // One has a core of its own for 50 steps, and then another.
+    EXPECT_FALSE(detector.Observe(Busy(step / 50 % 4, 2, random), 5).has_value()) << step;
+  }
+}
+
+TEST(StragglerTest, StepsOfMillisecondsAreTheSchedulersChoice) {
+  std::mt19937 random(7);
+  StragglerDetector detector({0, 0, 1, 1});
+  for (int step = 0; step < 1000; ++step) {
+    std::vector<double> busy = Busy(1, 3, random);
+    for (double& seconds : busy) seconds /= 1000;
+    EXPECT_FALSE(detector.Observe(busy, 0.004).has_value()) << step;
+  }
+}
+
 TEST(StragglerTest, SingleSlowStepsAreNone) {
   std::mt19937 random(4);
   StragglerDetector detector({0, 0, 1, 1});
