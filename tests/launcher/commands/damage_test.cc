@@ -110,8 +110,7 @@ TEST(FlippedBitTest, TheRankWhoseReplicaDiffersIsNamed) {
   EXPECT_EQ(outcome.status, 3) << outcome.err;
   EXPECT_EQ(CountErrors(outcome.err), 1) << outcome.err;
   EXPECT_THAT(outcome.err, AllOf(HasSubstr("device error: replicated weights"),
-                                 HasSubstr("layers.1.attention.qkv.weight"),
-                                 HasSubstr("rank 1")));
+                                 HasSubstr("layers.1.attention.qkv.weight"), HasSubstr("rank 1")));
 }
 
 TEST(FlippedBitTest, AWeightThatIsNoNumberIsNamedAndTheRunRewinds) {
