@@ -23,8 +23,8 @@ double Median(std::vector<double> values) {
 
 double MedianSeconds(int repeat, const std::function<void()>& work) {
   work();
-  std::vector<double> seconds;
-  for (int i = 0; i < repeat; ++i) seconds.push_back(SecondsOf(work));
+  std::vector<double> seconds(repeat);
+  std::ranges::generate(seconds, [&] { return SecondsOf(work); });
   return Median(std::move(seconds));
 }
 

@@ -147,8 +147,8 @@ StepResult MeasureStep(Communicator& world, int local_rank, const TrainConfig& c
   result.threads = omp_get_max_threads();
   result.parts_known = device->kind() == DeviceKind::kCpu;
   const auto median = [&](double StepTimes::*part) {
-    std::vector<double> values;
-    for (const StepTimes& step : times) values.push_back(step.*part);
+    std::vector<double> values(times.size());
+    std::ranges::transform(times, values.begin(), part);
     return Median(std::move(values));
   };
   result.median = {median(&StepTimes::seconds), median(&StepTimes::forward_backward),
