@@ -18,7 +18,7 @@ command -v orted >/dev/null || die "Open MPI is missing (launcher/install_depend
 [ ! -e "$out" ] || die "$out exists"
 status=3
 
-# Where Open MPI and its PMIx have their files; both find them again below another prefix.
+# Where Open MPI and its PMIx have their files.
 ompi_path() { ompi_info --parsable --path "$1" | sed "s/^path:$1://"; }
 prefix=$(ompi_path prefix)
 plugins=$(ompi_path pkglibdir)
@@ -26,14 +26,17 @@ help_texts=$(ompi_path pkgdatadir)
 settings=$(ompi_path sysconfdir)
 pmix=$(dirname "$(dirname "$(readlink -f "$(ldd "$plugins/mca_pmix_ext3x.so" | awk '$1 ~ /^libpmix/ { print $3 }')")")")
 
-mkdir -p "$out/bin" "$out/lib" "$out/share/cairn/launcher" "$out/openmpi/bin"
+mkdir -p "$out/bin" "$out/lib" "$out/share/cairn/launcher" "$out/openmpi/bin" \
+  "$out/openmpi/libexec"
 out=$(cd "$out" && pwd)
 mpi=$out/openmpi
 cp "$program" "$out/bin/cairn"
 cp -R "$here/configs" "$out/share/cairn/"
 cp "$here/launcher/prepare_data.sh" "$out/share/cairn/launcher/"
-for name in orterun orted; do cp "$(readlink -f "$(command -v $name)")" "$mpi/bin/$name.bin"; done
+for name in mpirun orted; do cp "$(readlink -f "$(command -v $name)")" "$mpi/libexec/$name"; done
 cp -R "$settings" "$mpi/etc"
+# Without ssh and rsh Open MPI refuses to start even on one host; with a third choice it does not.
+printf '\nplm_rsh_agent = ssh : rsh : /bin/false\n' >>"$mpi/etc/openmpi-mca-params.conf"
 mkdir -p "$mpi${help_texts#"$prefix"}" "$mpi${plugins#"$prefix"}" "$mpi/pmix/lib"
 cp "$help_texts"/*.txt "$mpi${help_texts#"$prefix"}/"
 cp -R "$pmix/share" "$mpi/pmix/share"
@@ -70,17 +73,18 @@ elf_files | while read -r file; do
   patchelf --set-rpath "\$ORIGIN/$up$more" "$file"
 done
 
-# Open MPI's programs: its files are in this folder, wherever that is.
+# Open MPI's programs are told where its files are, as the program tells itself (launcher/program.h).
 # wrapper FILE OPEN_MPI_FROM_ITS_FOLDER COMMAND
 wrapper() {
   cat >"$1" <<END
 #!/bin/sh
 mpi=\$(cd "\$(dirname "\$(readlink -f "\$0")")/$2" && pwd)
-export OPAL_PREFIX="\$mpi" OPAL_SYSCONFDIR="\$mpi/etc" PMIX_PREFIX="\$mpi/pmix"
-exec "\$mpi/bin/$3 "\$@"
+export OPAL_PREFIX="\$mpi" OPAL_SYSCONFDIR="\$mpi/etc"
+export PMIX_LIBDIR="\$mpi/pmix/lib" PMIX_DATAROOTDIR="\$mpi/pmix/share"
+exec "\$mpi/libexec/$3 "\$@"
 END
   chmod 755 "$1"
 }
-wrapper "$out/bin/mpirun" ../openmpi 'orterun.bin" --prefix "$mpi"'
-wrapper "$mpi/bin/orted" .. 'orted.bin"'
+wrapper "$out/bin/mpirun" ../openmpi 'mpirun" --prefix "$mpi"'
+wrapper "$mpi/bin/orted" .. 'orted"'
 echo "$out: $(du -sm "$out" | cut -f1) MiB; $out/bin/cairn, $out/bin/mpirun"

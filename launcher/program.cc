@@ -23,10 +23,11 @@ void UseBundledOpenMpi(const std::string& executable) {
   const fs::path bin = fs::path(executable).parent_path();
   const fs::path open_mpi = bin.parent_path() / "openmpi";
   std::error_code error;
-  if (!fs::exists(open_mpi / "bin" / "orted.bin", error)) return;
+  if (!fs::exists(open_mpi / "libexec" / "orted", error)) return;
   setenv("OPAL_PREFIX", open_mpi.c_str(), 1);
   setenv("OPAL_SYSCONFDIR", (open_mpi / "etc").c_str(), 1);
-  setenv("PMIX_PREFIX", (open_mpi / "pmix").c_str(), 1);
+  setenv("PMIX_LIBDIR", (open_mpi / "pmix" / "lib").c_str(), 1);
+  setenv("PMIX_DATAROOTDIR", (open_mpi / "pmix" / "share").c_str(), 1);
   const char* path = std::getenv("PATH");
   setenv("PATH", fmt::format("{}:{}", bin.string(), path != nullptr ? path : "").c_str(), 1);
 }
