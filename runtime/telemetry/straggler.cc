@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <utility>
 
 namespace cairn {
@@ -15,6 +16,7 @@ constexpr int64_t kWarmUp = 2;          // first steps, which touch memory for t
 constexpr double kSlow = 1.5;           // times the expected busy time
 constexpr double kFeltByOthers = 0.15;  // of the step
 constexpr double kTimeSlice = 0.01;     // seconds; less is the operating system's choice
+constexpr double kShortest = 1e-6;      // seconds that a rank should take at least
 constexpr int64_t kTellAgain = 100;     // steps after which the same straggler is told of again
 
 constexpr double kUnknown = std::numeric_limits<double>::infinity();
@@ -25,71 +27,99 @@ double Median(std::vector<double> values) {
   return *middle;
 }
 
+// For each value the median of all others; infinite if there is none. Sorts once: a cluster has
+// thousands of ranks, and each looks at all of them in every step.
+std::vector<double> MediansOfOthers(const std::vector<double>& values) {
+  if (values.size() < 2) return std::vector<double>(values.size(), kUnknown);
+  std::vector<double> sorted = values;
+  std::ranges::sort(sorted);
+  const size_t middle = (values.size() - 1) / 2;
+  std::vector<double> medians;
+  medians.reserve(values.size());
+  for (const double value : values) {
+    // Without a value of the lower half, what lies above it moves down by one.
+    medians.push_back(value <= sorted[middle] ? sorted[middle + 1] : sorted[middle]);
+  }
+  return medians;
+}
+
 }  // namespace
 
-StragglerDetector::StragglerDetector(std::vector<int> stage_of_rank, double ranks_per_core)
-    : stages_(std::move(stage_of_rank)), ranks_per_core_(std::max(1.0, ranks_per_core)) {}
-
-// What the others of its stage took; infinite if it has none.
-double StragglerDetector::OfPeers(int rank, const Step& step) const {
-  std::vector<double> peers;
-  for (size_t other = 0; other < stages_.size(); ++other) {
-    if (stages_[other] == stages_[rank] && other != static_cast<size_t>(rank)) {
-      peers.push_back(step.busy_seconds[other]);
-    }
+StragglerDetector::StragglerDetector(const std::vector<int>& stage_of_rank, double ranks_per_core)
+    : ranks_per_core_(std::max(1.0, ranks_per_core)), first_busy_(stage_of_rank.size()) {
+  std::map<int, std::vector<size_t>> stages;
+  for (size_t rank = 0; rank < stage_of_rank.size(); ++rank) {
+    stages[stage_of_rank[rank]].push_back(rank);
   }
-  return peers.empty() ? kUnknown : Median(std::move(peers));
+  for (auto& [stage, ranks] : stages) peers_.push_back(std::move(ranks));
 }
 
-// What it took at the start, times what the others' work became slower by since then.
-double StragglerDetector::AsAtStart(int rank, const Step& step) const {
-  if (at_start_.empty()) return kUnknown;
-  std::vector<double> slowdowns;
-  for (size_t other = 0; other < stages_.size(); ++other) {
-    if (other != static_cast<size_t>(rank) && at_start_[other] > 0) {
-      slowdowns.push_back(step.busy_seconds[other] / at_start_[other]);
-    }
+std::vector<double> StragglerDetector::Expected(const std::vector<double>& busy_seconds) const {
+  std::vector<double> expected(busy_seconds.size());
+  for (const std::vector<size_t>& ranks : peers_) {
+    std::vector<double> busy;
+    for (const size_t rank : ranks) busy.push_back(busy_seconds[rank]);
+    const std::vector<double> others = MediansOfOthers(busy);
+    for (size_t i = 0; i < ranks.size(); ++i) expected[ranks[i]] = others[i];
   }
-  const double common = slowdowns.empty() ? 1 : std::max(1.0, Median(std::move(slowdowns)));
-  return at_start_[rank] * common * ranks_per_core_;
+  if (at_start_.empty()) return expected;
+  std::vector<double> slowdowns(busy_seconds.size());
+  for (size_t rank = 0; rank < slowdowns.size(); ++rank) {
+    slowdowns[rank] = at_start_[rank] > 0 ? busy_seconds[rank] / at_start_[rank] : 1;
+  }
+  // Where all became slower, none of them is to blame.
+  const std::vector<double> common = MediansOfOthers(slowdowns);
+  for (size_t rank = 0; rank < expected.size(); ++rank) {
+    const double alike = common[rank] == kUnknown ? 1 : std::max(1.0, common[rank]);
+    expected[rank] = std::min(expected[rank], at_start_[rank] * alike * ranks_per_core_);
+  }
+  return expected;
 }
 
-std::optional<Straggler> StragglerDetector::Judge(int rank) const {
+std::vector<StragglerDetector::Slowness> StragglerDetector::JudgeStep(
+    const std::vector<double>& busy_seconds, double step_seconds) const {
+  const std::vector<double> expected = Expected(busy_seconds);
+  const double least = std::max(kTimeSlice, kFeltByOthers * step_seconds);
+  std::vector<Slowness> step(busy_seconds.size());
+  for (size_t rank = 0; rank < step.size(); ++rank) {
+    const double excess = busy_seconds[rank] - expected[rank];
+    if (busy_seconds[rank] <= kSlow * expected[rank] || excess <= least) continue;
+    step[rank] = {busy_seconds[rank] / std::max(expected[rank], kShortest), excess / step_seconds};
+  }
+  return step;
+}
+
+std::optional<Straggler> StragglerDetector::JudgeWindow(size_t rank) const {
   std::vector<double> slowdowns;
   std::vector<double> shares;
-  for (const Step& step : steps_) {
-    const double busy = step.busy_seconds[rank];
-    const double expected = std::min(OfPeers(rank, step), AsAtStart(rank, step));
-    const double excess = busy - expected;
-    if (busy <= kSlow * expected || excess <= std::max(kTimeSlice, kFeltByOthers * step.seconds)) {
-      continue;
-    }
-    slowdowns.push_back(expected > 0 ? busy / expected : 0);
-    shares.push_back(excess / step.seconds);
+  for (const std::vector<Slowness>& step : steps_) {
+    if (step[rank].slowdown == 0) continue;
+    slowdowns.push_back(step[rank].slowdown);
+    shares.push_back(step[rank].share_of_step);
   }
   if (shares.size() < kSlowSteps) return std::nullopt;
-  return Straggler{rank, Median(std::move(slowdowns)), Median(std::move(shares))};
+  return Straggler{static_cast<int>(rank), Median(std::move(slowdowns)), Median(std::move(shares))};
 }
 
 std::optional<Straggler> StragglerDetector::Observe(const std::vector<double>& busy_seconds,
                                                     double step_seconds) {
-  CHECK_EQ(busy_seconds.size(), stages_.size());
+  const size_t ranks = first_busy_.size();
+  CHECK_EQ(busy_seconds.size(), ranks);
   if (++observed_ <= kWarmUp) return std::nullopt;
-  steps_.push_back({busy_seconds, step_seconds});
+  steps_.push_back(JudgeStep(busy_seconds, step_seconds));
   if (steps_.size() > kWindow) steps_.pop_front();
+  if (at_start_.empty()) {
+    for (size_t rank = 0; rank < ranks; ++rank) first_busy_[rank].push_back(busy_seconds[rank]);
+  }
   if (steps_.size() < kWindow) return std::nullopt;
+  if (at_start_.empty()) {
+    for (std::vector<double>& busy : first_busy_) at_start_.push_back(Median(std::move(busy)));
+  }
 
   std::optional<Straggler> worst;
-  for (size_t rank = 0; rank < stages_.size(); ++rank) {
-    const auto straggler = Judge(static_cast<int>(rank));
+  for (size_t rank = 0; rank < ranks; ++rank) {
+    const auto straggler = JudgeWindow(rank);
     if (straggler && (!worst || straggler->share_of_step > worst->share_of_step)) worst = straggler;
-  }
-  if (at_start_.empty()) {
-    for (size_t rank = 0; rank < stages_.size(); ++rank) {
-      std::vector<double> busy;
-      for (const Step& step : steps_) busy.push_back(step.busy_seconds[rank]);
-      at_start_.push_back(Median(std::move(busy)));
-    }
   }
   if (!worst) {
     last_told_ = -1;  // it has recovered: told of at once when it comes back

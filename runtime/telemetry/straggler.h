@@ -24,26 +24,30 @@ class StragglerDetector {
   /// `stage_of_rank`: the pipeline stage of each rank. `ranks_per_core`: of the fullest host; where
   /// ranks share cores, one may take that many times as long as at the start only because the
   /// operating system gives the core to another.
-  explicit StragglerDetector(std::vector<int> stage_of_rank, double ranks_per_core = 1);
+  explicit StragglerDetector(const std::vector<int>& stage_of_rank, double ranks_per_core = 1);
 
   /// After each step: the seconds that each rank was busy, and that the step took. The straggler
   /// to tell of; nothing if there is none, or if it was told of lately.
   std::optional<Straggler> Observe(const std::vector<double>& busy_seconds, double step_seconds);
 
  private:
-  struct Step {
-    std::vector<double> busy_seconds;  // of each rank
-    double seconds = 0;
+  struct Slowness {
+    double slowdown = 0;  // busy time over what it should be; 0: not slow
+    double share_of_step = 0;
   };
 
-  double OfPeers(int rank, const Step& step) const;
-  double AsAtStart(int rank, const Step& step) const;
-  std::optional<Straggler> Judge(int rank) const;
+  /// What each rank should have been busy: what the others of its stage were, or itself at the
+  /// start, whichever is less.
+  std::vector<double> Expected(const std::vector<double>& busy_seconds) const;
+  std::vector<Slowness> JudgeStep(const std::vector<double>& busy_seconds,
+                                  double step_seconds) const;
+  std::optional<Straggler> JudgeWindow(size_t rank) const;
 
-  std::vector<int> stages_;
   double ranks_per_core_;
-  std::deque<Step> steps_;        // the last
-  std::vector<double> at_start_;  // each rank's median of the first window
+  std::vector<std::vector<size_t>> peers_;       // ranks of each stage
+  std::deque<std::vector<Slowness>> steps_;      // the last; of each rank
+  std::vector<std::vector<double>> first_busy_;  // of each rank in the first window
+  std::vector<double> at_start_;                 // each rank's median of the first window
   int64_t observed_ = 0;
   int last_told_ = -1;
   int64_t told_at_ = 0;

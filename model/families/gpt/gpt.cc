@@ -51,7 +51,7 @@ Value GptStage::Embed(ForwardContext& context) {
   spec.key = context.DropoutKey(0, DropoutSite::kEmbedding);
   spec.first_index = (context.batch.first_sample * context.batch.seq_length + first_row) *
                      config_.layer.hidden_size;
-  const Value embedded = BiasDropoutAdd(context.tape, positioned, nullptr, nullptr, spec);
+  Value embedded = BiasDropoutAdd(context.tape, positioned, nullptr, nullptr, spec);
   context.Observe("embedding", embedded);
   return embedded;
 }

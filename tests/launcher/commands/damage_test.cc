@@ -73,13 +73,14 @@ int Poke(pid_t pid, const std::string& row, float value) {
 
 TEST(StragglerTest, ASlowRankIsNamed) {
   const Workspace workspace;
-  Child run(workspace.path(), Launch(3, "global_batch_size=96 save_interval=1000000"));
+  Child run(workspace.path(),
+            Launch(3, "hidden_size=128 global_batch_size=96 save_interval=1000000"));
   const auto steps = [&] { return ReadMetrics(workspace / "run").size(); };
   ASSERT_TRUE(WaitUntil([&] { return steps() >= 20; }));
   const std::vector<pid_t> ranks = run.Programs();
   ASSERT_THAT(ranks, SizeIs(3));
   const size_t before = steps();
-  // A step takes longer than the rank may run at a time, so that it is stopped in every one.
+  // A step computes for longer than the rank may run at a time, so that it is stopped in every one.
   const auto slow_down = [&] {
     kill(ranks[2], SIGSTOP);
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
@@ -90,7 +91,8 @@ TEST(StragglerTest, ASlowRankIsNamed) {
   EXPECT_TRUE(WaitUntil(slow_down, std::chrono::seconds(120))) << run.Told();
   EXPECT_THAT(run.Told(), HasSubstr("rank 2 ("));
   EXPECT_THAT(run.Told(), HasSubstr("the others wait for it"));
-  EXPECT_LE(steps() - before, 20U);
+  // 16 steps judge it; one in which it is stopped while it waits anyway is not slow.
+  EXPECT_LE(steps() - before, 40U);
   kill(run.pid(), SIGTERM);
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -48,6 +49,26 @@ TEST(StragglerTest, OneThatBecomesSlowIsToldOfWithinTwentyStepsEvenWithoutPeers)
   EXPECT_EQ(ToldAfter(detector, 1, 2.5, 50, random), 0);
   EXPECT_EQ(ToldAfter(detector, 1, 1, 50, random), 0);
   EXPECT_GT(ToldAfter(detector, 1, 2.5, 20, random), 0);
+}
+
+TEST(StragglerTest, ItIsFoundAmongManyWhateverTheirNumber) {
+  for (const int ranks : {2, 3, 4, 5, 999, 1000}) {
+    StragglerDetector detector(std::vector<int>(ranks, 0));
+    std::vector<double> busy(ranks);
+    for (int rank = 0; rank < ranks; ++rank) busy[rank] = 1 + 0.4 * rank / ranks;
+    for (const int slow : {0, ranks / 2, ranks - 1}) {
+      std::vector<double> slowed = busy;
+      slowed[slow] *= 4;
+      std::optional<Straggler> told;
+      for (int step = 0; step < 20; ++step) {
+        const auto straggler = detector.Observe(slowed, slowed[slow]);
+        if (straggler) told = straggler;
+      }
+      ASSERT_TRUE(told.has_value()) << slow << " of " << ranks;
+      EXPECT_EQ(told->rank, slow) << ranks;
+      for (int step = 0; step < 20; ++step) detector.Observe(busy, 1.4);
+    }
+  }
 }
 
 TEST(StragglerTest, UnequalStagesAndNoiseAreNone) {
