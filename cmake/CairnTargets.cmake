@@ -1,12 +1,24 @@
 # cairn_library(NAME [libraries...]): the room in the current folder; its *.cc (but main.cc), and what
-# it stands on.
+# it stands on. Files of the GPU backend are *.cu, *_cuda.cc, cuda_*.cc and nccl_*.cc; a build without
+# it has *_cuda_stub.cc instead.
 function(cairn_library name)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc ${CMAKE_CURRENT_SOURCE_DIR}/*.cu)
   list(FILTER sources EXCLUDE REGEX "/main\\.cc$")
+  set(gpu_sources ${sources})
+  list(FILTER gpu_sources INCLUDE REGEX "\\.cu$|/(cuda|nccl)_[^/]*\\.cc$|_cuda\\.cc$")
+  list(FILTER gpu_sources EXCLUDE REGEX "_cuda_stub\\.cc$")
+  if(CAIRN_CUDA)
+    list(FILTER sources EXCLUDE REGEX "_cuda_stub\\.cc$")
+  elseif(gpu_sources)
+    list(REMOVE_ITEM sources ${gpu_sources})
+  endif()
   if(sources)
     add_library(${name} STATIC ${sources})
     target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
     target_link_libraries(${name} PUBLIC fmt::fmt ${ARGN})
+    if(CAIRN_CUDA AND gpu_sources)
+      target_link_libraries(${name} PRIVATE cairn_cuda_toolkit)
+    endif()
   else()
     add_library(${name} INTERFACE)
     target_include_directories(${name} INTERFACE ${PROJECT_SOURCE_DIR})

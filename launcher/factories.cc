@@ -1,5 +1,6 @@
 #include "launcher/factories.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "parallel/pipeline/verify.h"
@@ -126,9 +127,9 @@ Schedule MakeVerifiedSchedule(const TrainConfig& config, int world_size) {
 }
 
 std::unique_ptr<Device> MakeDevice(const TrainConfig& config, int local_rank) {
-  const std::string& name = config.train().device();
-  return NewDevice(name == "cuda" ? DeviceKind::kCuda : DeviceKind::kCpu,
-                   name == "cuda" ? local_rank : 0);
+  if (config.train().device() != "cuda") return NewDevice(DeviceKind::kCpu);
+  // More ranks than GPUs share them; a launcher that shows each rank its own GPU alone is fine too.
+  return NewDevice(DeviceKind::kCuda, local_rank % std::max(1, CountCudaDevices()));
 }
 
 }  // namespace cairn

@@ -75,6 +75,8 @@ void LoadedModel::BuildStage() {
   parallel.set_pipeline_model_parallel_size(1);
   parallel.set_sequence_parallel(false);
   parallel.set_data_parallel_sharding_strategy("no_shard");
+  // Where the run trained says nothing about where its checkpoint is used.
+  if (CountCudaDevices() == 0) config_.mutable_train()->set_device("cpu");
   device_ = MakeDevice(config_, 0);
   world_ = NewSingleCommunicator();
   mesh_ = std::make_unique<Mesh>(*world_, MeshShape{});

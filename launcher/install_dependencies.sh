@@ -10,7 +10,7 @@ packages="g++ cmake ninja-build ccache pkg-config lld
   bible-kjv bible-kjv-text"
 if [ "${1:-}" = "--tests" ]; then
   packages="$packages git python3 python3-venv python3-torch clang-format clang-tidy clang-14
-    libclang-rt-14-dev libomp-14-dev iproute2 munge slurm-client slurmctld slurmd"
+    libclang-rt-14-dev libomp-14-dev iproute2 munge slurm-client slurmctld slurmd debootstrap patchelf"
 fi
 
 missing=""

@@ -75,6 +75,7 @@ int Main(int argc, char** argv) {
   program.argv = &argv;
   program.name = argv[0];
   program.executable = std::filesystem::read_symlink("/proc/self/exe").string();
+  UseBundledOpenMpi(program.executable);
   program.sources.configs_dir = FindConfigsDir(program.executable);
 
   const bool alone = !NeedsAllRanks(argc, argv);

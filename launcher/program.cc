@@ -4,7 +4,9 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string_view>
+#include <system_error>
 
 namespace cairn {
 
@@ -14,6 +16,20 @@ bool IsSpareRank() {
     if (rank != nullptr) return std::string_view(rank) != "0";
   }
   return false;
+}
+
+void UseBundledOpenMpi(const std::string& executable) {
+  namespace fs = std::filesystem;
+  const fs::path bin = fs::path(executable).parent_path();
+  const fs::path open_mpi = bin.parent_path() / "openmpi";
+  std::error_code error;
+  if (!fs::exists(open_mpi / "libexec" / "orted", error)) return;
+  setenv("OPAL_PREFIX", open_mpi.c_str(), 1);
+  setenv("OPAL_SYSCONFDIR", (open_mpi / "etc").c_str(), 1);
+  setenv("PMIX_LIBDIR", (open_mpi / "pmix" / "lib").c_str(), 1);
+  setenv("PMIX_DATAROOTDIR", (open_mpi / "pmix" / "share").c_str(), 1);
+  const char* path = std::getenv("PATH");
+  setenv("PATH", fmt::format("{}:{}", bin.string(), path != nullptr ? path : "").c_str(), 1);
 }
 
 void ReportError(const Error& error) {

@@ -21,6 +21,11 @@ struct Program {
   ConfigSources sources;
 };
 
+/// In a folder made by bundle.sh, Open MPI and its mpirun lie beside the program: says to this
+/// process and those that it starts where their files are, which they would look for where they
+/// were installed.
+void UseBundledOpenMpi(const std::string& executable);
+
 /// Prints "cairn: error: ..." with what kind of error it is, on standard error.
 void ReportError(const Error& error);
 

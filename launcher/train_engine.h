@@ -48,9 +48,10 @@ class TrainEngine {
     double loss_scale = 1;
     bool skipped = false;
     LossAnomaly anomaly = LossAnomaly::kNone;
-    double loss_z_score = 0;              ///< see LossTrend; 0 while there is no trend
-    double forward_backward_seconds = 0;  ///< of this rank's passes over the schedule
-    StepStatus status;                    ///< of all ranks
+    double loss_z_score = 0;  ///< see LossTrend; 0 while there is no trend
+    /// Of this rank's passes over the schedule; on a GPU, of launching them.
+    double forward_backward_seconds = 0;
+    StepStatus status;  ///< of all ranks
   };
 
   /// `config` is validated for the mesh's world and has its vocab_size. Communicates nothing.

@@ -21,6 +21,7 @@ enum class ReduceOp : uint8_t { kSum, kMax };
 ///
 /// Sums are taken in rank order with fp32 (fp64 for fp64) intermediates and one final rounding, so
 /// that a result is the same on every rank, in every backend, and for any split of the elements.
+/// (NCCL sums in its own order; see nccl_communicator.h.)
 /// Failures of the transport, and peers that called Abort, surface as Error(kCommunication).
 class Communicator {
  public:

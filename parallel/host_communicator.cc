@@ -1,8 +1,6 @@
 #include "parallel/host_communicator.h"
 
-#include <glog/logging.h>
-
-#include "runtime/base/error.h"
+#include "parallel/operand_check.h"
 
 namespace cairn {
 
@@ -27,69 +25,44 @@ std::vector<std::string> HostCommunicator::AllGatherBytes(const std::string& byt
 }
 
 void HostCommunicator::AllReduce(const Tensor& tensor, ReduceOp op, Stream& stream) {
-  CheckOperand("AllReduce", tensor);
+  CheckOperand(*this, "AllReduce", tensor, DeviceKind::kCpu);
   Fly(stream, "AllReduce", tensor.bytes(), -1, [this, tensor, op] { AllReduceNow(tensor, op); });
 }
 
 void HostCommunicator::AllGather(const Tensor& output, const Tensor& input, Stream& stream) {
-  CheckOperands("AllGather", output, size(), input, 1);
+  CheckOperands(*this, "AllGather", output, size(), input, 1, DeviceKind::kCpu);
   Fly(stream, "AllGather", output.bytes(), -1,
       [this, output, input] { AllGatherNow(output, input); });
 }
 
 void HostCommunicator::ReduceScatter(const Tensor& output, const Tensor& input, Stream& stream) {
-  CheckOperands("ReduceScatter", output, 1, input, size());
+  CheckOperands(*this, "ReduceScatter", output, 1, input, size(), DeviceKind::kCpu);
   Fly(stream, "ReduceScatter", input.bytes(), -1,
       [this, output, input] { ReduceScatterNow(output, input); });
 }
 
 void HostCommunicator::AllToAll(const Tensor& output, const Tensor& input, Stream& stream) {
-  CheckOperands("AllToAll", output, size(), input, size());
-  CHECK_EQ(input.numel() % size(), 0) << input.shape().ToString() << " over " << size() << " ranks";
-  CHECK(output.raw() != input.raw() || input.numel() == 0) << "AllToAll in place";
+  CheckAllToAll(*this, output, input, DeviceKind::kCpu);
   Fly(stream, "AllToAll", input.bytes(), -1, [this, output, input] { AllToAllNow(output, input); });
 }
 
 void HostCommunicator::Broadcast(const Tensor& tensor, int root, Stream& stream) {
-  CheckOperand("Broadcast", tensor);
-  CheckPeer("Broadcast", root);
+  CheckOperand(*this, "Broadcast", tensor, DeviceKind::kCpu);
+  CheckPeer(*this, "Broadcast", root);
   Fly(stream, "Broadcast", tensor.bytes(), -1,
       [this, tensor, root] { BroadcastNow(tensor, root); });
 }
 
 void HostCommunicator::Send(const Tensor& tensor, int peer, Stream& stream) {
-  CheckOperand("Send", tensor);
-  CheckPeer("Send", peer);
+  CheckOperand(*this, "Send", tensor, DeviceKind::kCpu);
+  CheckPeer(*this, "Send", peer);
   Fly(stream, "Send", tensor.bytes(), peer, [this, tensor, peer] { SendNow(tensor, peer); });
 }
 
 void HostCommunicator::Recv(const Tensor& tensor, int peer, Stream& stream) {
-  CheckOperand("Recv", tensor);
-  CheckPeer("Recv", peer);
+  CheckOperand(*this, "Recv", tensor, DeviceKind::kCpu);
+  CheckPeer(*this, "Recv", peer);
   Fly(stream, "Recv", tensor.bytes(), peer, [this, tensor, peer] { RecvNow(tensor, peer); });
-}
-
-void HostCommunicator::CheckOperand(const char* verb, const Tensor& tensor) const {
-  CHECK(tensor.contiguous()) << verb << " on " << name() << " of a strided tensor";
-  if (tensor.device().kind() != DeviceKind::kCpu) {
-    Throw(ErrorKind::kDevice, fmt::format("{} on {}", verb, name()),
-          "this communicator carries tensors of the cpu, not of {}",
-          DeviceKindName(tensor.device().kind()));
-  }
-}
-
-void HostCommunicator::CheckOperands(const char* verb, const Tensor& output, int output_parts,
-                                     const Tensor& input, int input_parts) const {
-  CheckOperand(verb, output);
-  CheckOperand(verb, input);
-  CHECK(output.dtype() == input.dtype()) << verb << " on " << name();
-  CHECK_EQ(output.numel() * input_parts, input.numel() * output_parts)
-      << verb << " on " << name() << " of " << input.shape().ToString() << " to "
-      << output.shape().ToString();
-}
-
-void HostCommunicator::CheckPeer(const char* verb, int peer) const {
-  CHECK(peer >= 0 && peer < size()) << verb << " on " << name() << ": rank " << peer;
 }
 
 }  // namespace cairn

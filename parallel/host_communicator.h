@@ -36,10 +36,6 @@ class HostCommunicator : public Communicator {
   virtual std::vector<std::string> AllGatherBytesNow(const std::string& bytes) = 0;
 
  private:
-  void CheckOperand(const char* verb, const Tensor& tensor) const;
-  void CheckOperands(const char* verb, const Tensor& output, int output_parts, const Tensor& input,
-                     int input_parts) const;
-  void CheckPeer(const char* verb, int peer) const;
   /// Runs `now` on `stream` as an operation of the flight recorder.
   template <typename Now>
   void Fly(Stream& stream, const char* verb, size_t bytes, int peer, Now now);

@@ -53,10 +53,12 @@ suite() {
   ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@" >"$log" 2>&1
   grep -vE '^Internal ctest|^ *Start ' "$log"
   ok=$(grep -cE ' Passed +[0-9.]+ sec' "$log")
+  without=$(grep -cE '\*\*\*Skipped +[0-9.]+ sec' "$log")
   total=$(sed -nE 's/.* tests failed out of ([0-9]+)$/\1/p' "$log")
   passed=$((passed + ok))
+  skipped=$((skipped + without))
   # No summary means that ctest itself failed.
-  failed=$((failed + ${total:-$((ok + 1))} - ok))
+  failed=$((failed + ${total:-$((ok + without + 1))} - ok - without))
 }
 
 mkdir -p build

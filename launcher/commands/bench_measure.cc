@@ -1,6 +1,7 @@
 #include "launcher/commands/bench_measure.h"
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 
 #include "runtime/ops/matmul.h"
@@ -28,29 +29,34 @@ double MedianSeconds(int repeat, const std::function<void()>& work) {
 }
 
 Tensor NoiseTensor(const Shape& shape, DType dtype, Device& device) {
-  Tensor noise = Tensor::Empty(shape, DType::kFloat32, device);
+  std::vector<float> numbers(shape.numel());
   std::minstd_rand random(1);
-  std::generate_n(noise.data<float>(), noise.numel(), [&] {
+  std::ranges::generate(numbers, [&] {
     return static_cast<float>(random()) * (2.0f / static_cast<float>(std::minstd_rand::max())) -
            1.0f;
   });
+  Tensor noise = Tensor::FromHost<float>(numbers, shape, device);
   if (dtype == DType::kFloat32) return noise;
   Tensor converted = Tensor::Empty(shape, dtype, device);
   CopyTo(converted, noise);
   return converted;
 }
 
-MatmulRate::MatmulRate(DType dtype)
-    : device_(NewCpuDevice()),
-      a_(NoiseTensor({kSize, kSize}, dtype, *device_)),
-      b_(NoiseTensor({kSize, kSize}, dtype, *device_)),
+MatmulRate::MatmulRate(DType dtype, DeviceKind kind, int index)
+    : size_(kind == DeviceKind::kCuda ? 8192 : 1536),
+      device_(NewDevice(kind, index)),
+      a_(NoiseTensor({size_, size_}, dtype, *device_)),
+      b_(NoiseTensor({size_, size_}, dtype, *device_)),
       c_(a_.EmptyLike()) {
   Measure();  // makes the library compile its kernel
 }
 
 double MatmulRate::Measure() {
-  const double seconds = SecondsOf([&] { Matmul(c_, a_, b_, {.transpose_b = true}); });
-  return 2.0 * kSize * kSize * kSize / seconds;
+  const double seconds = SecondsOf([&] {
+    Matmul(c_, a_, b_, {.transpose_b = true});
+    device_->compute_stream().Synchronize();
+  });
+  return 2.0 * std::pow(static_cast<double>(size_), 3) / seconds;
 }
 
 }  // namespace cairn

@@ -25,13 +25,12 @@ Tensor NoiseTensor(const Shape& shape, DType dtype, Device& device);
 /// a device of their own, so that they are no part of what another one holds.
 class MatmulRate {
  public:
-  explicit MatmulRate(DType dtype);
+  MatmulRate(DType dtype, DeviceKind kind, int index);
   /// Runs one product.
   double Measure();
 
  private:
-  static constexpr int64_t kSize = 1536;
-
+  int64_t size_;
   std::unique_ptr<Device> device_;
   Tensor a_;
   Tensor b_;

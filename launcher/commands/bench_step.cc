@@ -17,6 +17,7 @@
 #include "launcher/run_ranks.h"
 #include "launcher/train_engine.h"
 #include "parallel/agreement.h"
+#include "parallel/device_world.h"
 #include "runtime/checkpoint/file.h"
 #include "runtime/telemetry/format.h"
 
@@ -51,7 +52,8 @@ struct StepResult {
   std::string precision;
   std::string config_digest;
   int ranks = 1;
-  int threads = 1;  // of each rank
+  int threads = 1;          // of each rank
+  bool parts_known = true;  // what a step consists of; of a GPU's, the host sees the launches only
   StepTimes median{};
   double fastest = 0;
   double slowest = 0;
@@ -99,7 +101,7 @@ std::vector<StepTimes> RunSteps(TrainEngine& engine, Communicator& world, Device
   const SampleReader sample = [=](int64_t index, std::span<int32_t> tokens) {
     MakeSample(index, tokens, vocab_size);
   };
-  MatmulRate rate(MakeComputeDType(config));
+  MatmulRate rate(MakeComputeDType(config), device.kind(), device.index());
   std::vector<StepTimes> times;
   for (int step = 0; step < arguments.warmup + arguments.steps; ++step) {
     const bool counts = step >= arguments.warmup;
@@ -107,8 +109,10 @@ std::vector<StepTimes> RunSteps(TrainEngine& engine, Communicator& world, Device
     const int64_t waited = world.wait_ns();
     device.set_op_clock(counts ? &clock : nullptr);
     StepTimes own{};
-    own.seconds =
-        SecondsOf([&] { own.forward_backward = engine.Step(sample).forward_backward_seconds; });
+    own.seconds = SecondsOf([&] {
+      own.forward_backward = engine.Step(sample).forward_backward_seconds;
+      device.compute_stream().Synchronize();
+    });
     device.set_op_clock(nullptr);
     own.wait = static_cast<double>(world.wait_ns() - waited) * 1e-9;
     world.Barrier();
@@ -123,7 +127,9 @@ StepResult MeasureStep(Communicator& world, int local_rank, const TrainConfig& c
                        const StepArguments& arguments) {
   std::unique_ptr<Device> device;
   RunTogether(world, [&] { device = MakeDevice(config, local_rank); });
-  const Mesh mesh(world, MakeMeshShape(config, world.size()));
+  const std::unique_ptr<Communicator> device_world = NewDeviceWorld(world, *device);
+  const Mesh mesh(device_world != nullptr ? *device_world : world,
+                  MakeMeshShape(config, world.size()));
   std::unique_ptr<TrainEngine> engine;
   RunTogether(world, [&] {
     engine = std::make_unique<TrainEngine>(config, mesh, *device);
@@ -139,6 +145,7 @@ StepResult MeasureStep(Communicator& world, int local_rank, const TrainConfig& c
   result.config_digest = fmt::format("{:016x}", ConfigDigest(config));
   result.ranks = world.size();
   result.threads = omp_get_max_threads();
+  result.parts_known = device->kind() == DeviceKind::kCpu;
   const auto median = [&](double StepTimes::*part) {
     std::vector<double> values(times.size());
     std::ranges::transform(times, values.begin(), part);
@@ -182,14 +189,15 @@ Json ToJson(const StepResult& result) {
                {"iteration_time_ms_max", result.slowest * 1e3},
                {"matmul_flops_per_second", result.median.matmul_rate},
                {"of_matmul_rate", result.OfMatmul(result.model_flops_per_second)},
-               {"forward_backward_ms", result.median.forward_backward * 1e3},
-               {"forward_backward_of_matmul_rate",
-                result.OfMatmul(result.forward_backward_flops_per_second)},
-               {"wait_ms", result.median.wait * 1e3},
                {"precision", result.precision},
                {"ranks", result.ranks},
                {"threads", result.threads},
                {"config_digest", result.config_digest}};
+  if (!result.parts_known) return json;
+  json["forward_backward_ms"] = result.median.forward_backward * 1e3;
+  json["forward_backward_of_matmul_rate"] =
+      result.OfMatmul(result.forward_backward_flops_per_second);
+  json["wait_ms"] = result.median.wait * 1e3;
   Json& ops = json["ops"] = Json::array();
   for (const OpTime& op : result.ops) {
     ops.push_back({{"op", op.op},
@@ -206,15 +214,16 @@ std::string ToText(const StepResult& result) {
       "{}, {} rank{} ({}), {} thread{} each\n"
       "step              {:.1f} ms ({:.1f} to {:.1f}), {} tokens/s\n"
       "rate              {:.1f} GFLOP/s, {:.0f}% of the {:.1f} of a large product in this run\n"
-      "forward, backward {:.1f} ms, {:.0f}%\n"
-      "peak memory       {} of tensors, {} resident (largest rank)\n\n",
+      "peak memory       {} of tensors, {} resident (largest rank)\n",
       result.precision, result.ranks, result.ranks == 1 ? "" : "s", result.layout, result.threads,
       result.threads == 1 ? "" : "s", median.seconds * 1e3, result.fastest * 1e3,
       result.slowest * 1e3, FormatThousands(static_cast<int64_t>(result.tokens_per_second)),
       result.model_flops_per_second * 1e-9, 100 * result.OfMatmul(result.model_flops_per_second),
-      median.matmul_rate * 1e-9, median.forward_backward * 1e3,
-      100 * result.OfMatmul(result.forward_backward_flops_per_second),
-      FormatBytes(result.peak_memory), FormatBytes(result.peak_resident));
+      median.matmul_rate * 1e-9, FormatBytes(result.peak_memory),
+      FormatBytes(result.peak_resident));
+  if (!result.parts_known) return text;
+  text += fmt::format("forward, backward {:.1f} ms, {:.0f}%\n\n", median.forward_backward * 1e3,
+                      100 * result.OfMatmul(result.forward_backward_flops_per_second));
   Table table({"op", ">calls", ">ms", ">of the step"});
   const auto add = [&](const std::string& op, const std::string& calls, double seconds) {
     table.AddRow({op, calls, fmt::format("{:.2f}", seconds * 1e3),

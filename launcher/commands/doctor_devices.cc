@@ -17,7 +17,9 @@
 #include <vector>
 
 #include "launcher/commands/doctor_checks.h"
+#include "runtime/base/build.h"
 #include "runtime/base/error.h"
+#include "runtime/base/shared_library.h"
 #include "runtime/device/device.h"
 #include "runtime/telemetry/format.h"
 
@@ -121,9 +123,29 @@ DoctorCheck CheckDriver(const Driver& driver) {
 DoctorCheck CheckBuild(const Driver& driver) {
   DoctorCheck check("this build");
   const std::string why_not = WhyNoCudaDevice();
-  check.facts = {{"cuda_usable", why_not.empty()}};
-  check.text = why_not.empty() ? "trains on CPUs and GPUs" : "CPU only";
+  check.facts = {{"cuda", BuiltWithCuda()}, {"cuda_usable", why_not.empty()}};
+  check.text = why_not.empty()   ? "trains on CPUs and GPUs"
+               : BuiltWithCuda() ? "trains on CPUs; it could on GPUs"
+                                 : "CPU only";
   if (!why_not.empty() && !driver.gpus.empty()) check.Warn("the GPUs stay idle: " + why_not);
+  return check;
+}
+
+/// The libraries that training on a GPU opens; only told of where there is one to train on.
+DoctorCheck CheckCudaLibraries() {
+  DoctorCheck check("CUDA libraries");
+  for (const char* name : {"libcublasLt.so.13", "libcudnn.so.9", "libnccl.so.2"}) {
+    try {
+      const SharedLibrary library(name, "");
+      check.facts[name] = true;
+      check.text += fmt::format("{}{}", check.text.empty() ? "" : ", ", name);
+    } catch (const Error& error) {
+      check.facts[name] = false;
+      check.Warn(fmt::format("{} {}install it, or name its folder in LD_LIBRARY_PATH", name,
+                             error.message()));
+    }
+  }
+  if (check.text.empty()) check.text = "none";
   return check;
 }
 
@@ -141,7 +163,9 @@ std::string PcreVersion() {
 
 std::vector<DoctorCheck> CheckGpus() {
   const Driver driver = AskDriver();
-  return {CheckDriver(driver), CheckBuild(driver)};
+  std::vector<DoctorCheck> checks = {CheckDriver(driver), CheckBuild(driver)};
+  if (BuiltWithCuda() && !driver.gpus.empty()) checks.push_back(CheckCudaLibraries());
+  return checks;
 }
 
 std::vector<DoctorCheck> CheckLibraries() {

@@ -12,6 +12,7 @@
 #include "launcher/stop_signal.h"
 #include "launcher/trainer.h"
 #include "parallel/agreement.h"
+#include "parallel/device_world.h"
 
 namespace cairn {
 namespace {
@@ -43,7 +44,9 @@ int TrainOnWorld(Communicator& world, int local_rank, StopSignal& stop, const Pr
   CheckSameEverywhere(world, program, loaded.config);
   std::unique_ptr<Device> device;
   RunTogether(world, [&] { device = MakeDevice(loaded.config, local_rank); });
-  const Mesh mesh(world, MakeMeshShape(loaded.config, world.size()));
+  const std::unique_ptr<Communicator> device_world = NewDeviceWorld(world, *device);
+  const Mesh mesh(device_world != nullptr ? *device_world : world,
+                  MakeMeshShape(loaded.config, world.size()));
   Trainer trainer(loaded, mesh, *device, stop, program.name);
   return trainer.Run();
 }

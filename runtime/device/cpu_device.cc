@@ -38,6 +38,7 @@ class CpuDevice : public Device {
   std::unique_ptr<Stream> NewStream(const std::string& name) override {
     return NewWorkerStream(name);
   }
+  std::unique_ptr<Device> NewHostDevice() override { return NewCpuDevice(); }
   void Copy(void* destination, const void* source, size_t bytes, Stream& stream) override {
     if (bytes == 0) return;
     stream.Run([=] { std::memcpy(destination, source, bytes); });

@@ -27,7 +27,8 @@ class Device {
   DeviceKind kind() const { return kind_; }
   int index() const { return index_; }
 
-  /// Who counts the time of this device's ops; null: nobody. Set while no op runs.
+  /// Who counts the time of this device's ops, if it is the CPU; null: nobody. Set while no op
+  /// runs.
   OpClock* op_clock() const { return op_clock_; }
   void set_op_clock(OpClock* clock) { op_clock_ = clock; }
 
@@ -38,6 +39,15 @@ class Device {
   virtual std::unique_ptr<Stream> NewStream(const std::string& name) = 0;
   /// Copies between any two of this device's and the host's memory, in stream order.
   virtual void Copy(void* destination, const void* source, size_t bytes, Stream& stream) = 0;
+  /// The CPU, with memory of the kind that Copy() is fastest with.
+  virtual std::unique_ptr<Device> NewHostDevice() = 0;
+  /// What tells this device from the others of its host, where it has such a name (the PCI bus id
+  /// of a GPU).
+  virtual std::string hardware_id() const { return ""; }
+  /// Names, for profilers, what the calling thread does until EndRange(). Ranges nest; `name` is a
+  /// literal.
+  virtual void BeginRange(const char* /*name*/) {}
+  virtual void EndRange() {}
 
  protected:
   Device(DeviceKind kind, int index) : kind_(kind), index_(index) {}
@@ -48,6 +58,18 @@ class Device {
   OpClock* op_clock_ = nullptr;
 };
 
+/// A range of a profiler's timeline, as a scope.
+class DeviceRange {
+ public:
+  DeviceRange(Device& device, const char* name) : device_(device) { device_.BeginRange(name); }
+  ~DeviceRange() { device_.EndRange(); }
+  DeviceRange(const DeviceRange&) = delete;
+  DeviceRange& operator=(const DeviceRange&) = delete;
+
+ private:
+  Device& device_;
+};
+
 /// The device `kind` number `index` of this host. Throws Error(kDevice) when this build or machine
 /// does not have it.
 std::unique_ptr<Device> NewDevice(DeviceKind kind, int index = 0);
@@ -55,7 +77,9 @@ std::unique_ptr<Device> NewDevice(DeviceKind kind, int index = 0);
 std::unique_ptr<Device> NewCpuDevice();
 /// Shapes only: allocations are counted and never made, ops do nothing.
 std::unique_ptr<Device> NewMetaDevice();
-/// Linked from `cuda/` in a build with CUDA, else from a stub that throws.
+/// Linked from cuda_device.cc in a build with CUDA, else from a stub that throws.
 std::unique_ptr<Device> NewCudaDevice(int index);
+/// GPUs that this process may use; 0 without a driver or a backend.
+int CountCudaDevices();
 
 }  // namespace cairn

@@ -26,6 +26,7 @@ class MetaDevice : public Device {
   std::unique_ptr<Stream> NewStream(const std::string&) override {
     return std::make_unique<MetaStream>();
   }
+  std::unique_ptr<Device> NewHostDevice() override { return NewCpuDevice(); }
   void Copy(void*, const void*, size_t, Stream&) override {}
 
  private:

@@ -8,8 +8,9 @@
 
 namespace cairn {
 
-/// Adds up what each op of a device takes. It counts on the thread that made it, which is the one
-/// that trains; an op that another one calls is part of that.
+/// Adds up what each op of the CPU takes. It counts on the thread that made it, which is the one
+/// that trains; an op that another one calls is part of that. Ops of a GPU are not counted: the
+/// host would measure their launch.
 class OpClock {
  public:
   struct Total {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/ops/attention_cpu.h"
+#include "runtime/ops/kernels_cuda.h"
 #include "runtime/tensor/dispatch.h"
 
 namespace cairn {
@@ -41,7 +42,9 @@ void AttentionForward(const Tensor& out, const Tensor& logsumexp, const Tensor& 
   CheckSpec(qkv, spec);
   CheckOut(out, qkv, spec);
   CheckLogsumexp(logsumexp, spec);
-  OnCpu("Attention", qkv, [&] { cpu::AttentionForward(out, logsumexp, qkv, spec); });
+  Dispatch(
+      "Attention", qkv, [&] { cpu::AttentionForward(out, logsumexp, qkv, spec); },
+      [&] { cuda::AttentionForward(out, logsumexp, qkv, spec); });
 }
 
 void AttentionBackward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
@@ -51,7 +54,9 @@ void AttentionBackward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv
   CheckOut(dout, qkv, spec);
   CheckLogsumexp(logsumexp, spec);
   CHECK(dqkv.contiguous() && dqkv.shape() == qkv.shape() && dqkv.dtype() == qkv.dtype());
-  OnCpu("Attention", qkv, [&] { cpu::AttentionBackward(dqkv, dout, qkv, out, logsumexp, spec); });
+  Dispatch(
+      "Attention", qkv, [&] { cpu::AttentionBackward(dqkv, dout, qkv, out, logsumexp, spec); },
+      [&] { cuda::AttentionBackward(dqkv, dout, qkv, out, logsumexp, spec); });
 }
 
 Value CausalAttention(Tape& tape, const Value& qkv, const AttentionSpec& spec) {

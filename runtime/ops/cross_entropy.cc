@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include "runtime/ops/cross_entropy_cpu.h"
+#include "runtime/ops/kernels_cuda.h"
 #include "runtime/tensor/dispatch.h"
 
 namespace cairn {
@@ -21,8 +22,10 @@ void CrossEntropyStats(const Tensor& stats, const Tensor& logits, const Tensor& 
                        int64_t first_row, int64_t valid) {
   CheckLogits(logits, targets, valid);
   CHECK(stats.contiguous() && stats.numel() == 3 * targets.numel());
-  OnCpu("cross_entropy", logits,
-        [&] { cpu::CrossEntropyStats(stats, logits, targets, first_row, valid); });
+  Dispatch(
+      "cross_entropy", logits,
+      [&] { cpu::CrossEntropyStats(stats, logits, targets, first_row, valid); },
+      [&] { cuda::CrossEntropyStats(stats, logits, targets, first_row, valid); });
 }
 
 void CrossEntropyMerge(const Tensor& loss, const Tensor& logsumexp, const Tensor& parts,
@@ -32,7 +35,9 @@ void CrossEntropyMerge(const Tensor& loss, const Tensor& logsumexp, const Tensor
   CHECK(loss.numel() == targets.numel() && logsumexp.numel() == targets.numel());
   CHECK(parts.rank() == 3 && parts.dim(1) == targets.numel() && parts.dim(2) == 3)
       << parts.shape().ToString();
-  OnCpu("cross_entropy", loss, [&] { cpu::CrossEntropyMerge(loss, logsumexp, parts, targets); });
+  Dispatch(
+      "cross_entropy", loss, [&] { cpu::CrossEntropyMerge(loss, logsumexp, parts, targets); },
+      [&] { cuda::CrossEntropyMerge(loss, logsumexp, parts, targets); });
 }
 
 void CrossEntropyGradient(const Tensor& logits, const Tensor& targets, const Tensor& logsumexp,
@@ -40,9 +45,14 @@ void CrossEntropyGradient(const Tensor& logits, const Tensor& targets, const Ten
   CheckLogits(logits, targets, valid);
   CHECK(logsumexp.contiguous() && logsumexp.numel() == targets.numel());
   CHECK(loss_gradient.contiguous() && loss_gradient.numel() == targets.numel());
-  OnCpu("cross_entropy", logits, [&] {
-    cpu::CrossEntropyGradient(logits, targets, logsumexp, first_row, valid, loss_gradient);
-  });
+  Dispatch(
+      "cross_entropy", logits,
+      [&] {
+        cpu::CrossEntropyGradient(logits, targets, logsumexp, first_row, valid, loss_gradient);
+      },
+      [&] {
+        cuda::CrossEntropyGradient(logits, targets, logsumexp, first_row, valid, loss_gradient);
+      });
 }
 
 }  // namespace cairn

@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include "runtime/ops/dropout_cpu.h"
+#include "runtime/ops/kernels_cuda.h"
 #include "runtime/ops/reduce_rows.h"
 #include "runtime/tensor/dispatch.h"
 
@@ -49,7 +50,9 @@ void BiasDropoutAddForward(const Tensor& y, const Tensor& x, const Tensor* bias,
     CHECK(residual->contiguous() && residual->numel() == x.numel());
     CHECK(residual->dtype() == x.dtype());
   }
-  OnCpu("dropout", x, [&] { cpu::BiasDropoutAddForward(y, x, bias, residual, spec); });
+  Dispatch(
+      "dropout", x, [&] { cpu::BiasDropoutAddForward(y, x, bias, residual, spec); },
+      [&] { cuda::BiasDropoutAddForward(y, x, bias, residual, spec); });
 }
 
 void DropoutBackward(const Tensor& dx, const Tensor& dy, const DropoutSpec& spec) {

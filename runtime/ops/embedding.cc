@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include "runtime/ops/embedding_cpu.h"
+#include "runtime/ops/kernels_cuda.h"
 #include "runtime/tensor/dispatch.h"
 
 namespace cairn {
@@ -46,13 +47,17 @@ void EmbeddingForward(const Tensor& y, const Tensor& tokens, const Tensor& table
   CHECK(y.contiguous() && tokens.contiguous() && table.contiguous());
   CHECK(table.rank() == 2 && y.dim(-1) == table.dim(1) && y.dtype() == table.dtype());
   CHECK_EQ(y.numel(), tokens.numel() * table.dim(1));
-  OnCpu("embedding", y, [&] { cpu::EmbeddingForward(y, tokens, table, first_row); });
+  Dispatch(
+      "embedding", y, [&] { cpu::EmbeddingForward(y, tokens, table, first_row); },
+      [&] { cuda::EmbeddingForward(y, tokens, table, first_row); });
 }
 
 void EmbeddingBackward(MainGrad& table, const Tensor& dy, const Tensor& tokens, int64_t first_row) {
   CHECK(dy.contiguous() && tokens.contiguous());
   CHECK_EQ(dy.numel(), tokens.numel() * dy.dim(-1));
-  OnCpu("embedding", dy, [&] { cpu::EmbeddingBackward(table, dy, tokens, first_row); });
+  Dispatch(
+      "embedding", dy, [&] { cpu::EmbeddingBackward(table, dy, tokens, first_row); },
+      [&] { cuda::EmbeddingBackward(table, dy, tokens, first_row); });
 }
 
 void PositionEmbeddingForward(const Tensor& y, const Tensor& x, const Tensor& table,
@@ -62,15 +67,19 @@ void PositionEmbeddingForward(const Tensor& y, const Tensor& x, const Tensor& ta
   CHECK(table.rank() == 2 && x.dim(-1) == table.dim(1) && x.dtype() == table.dtype());
   CHECK(seq_length > 0 && seq_length <= table.dim(0) && first_token >= 0)
       << seq_length << " positions of " << table.dim(0) << ", first token " << first_token;
-  OnCpu("position_embedding", y,
-        [&] { cpu::PositionEmbeddingForward(y, x, table, seq_length, first_token); });
+  Dispatch(
+      "position_embedding", y,
+      [&] { cpu::PositionEmbeddingForward(y, x, table, seq_length, first_token); },
+      [&] { cuda::PositionEmbeddingForward(y, x, table, seq_length, first_token); });
 }
 
 void PositionEmbeddingBackward(MainGrad& table, const Tensor& dy, int64_t seq_length,
                                int64_t first_token) {
   CHECK(dy.contiguous());
-  OnCpu("position_embedding", dy,
-        [&] { cpu::PositionEmbeddingBackward(table, dy, seq_length, first_token); });
+  Dispatch(
+      "position_embedding", dy,
+      [&] { cpu::PositionEmbeddingBackward(table, dy, seq_length, first_token); },
+      [&] { cuda::PositionEmbeddingBackward(table, dy, seq_length, first_token); });
 }
 
 }  // namespace cairn

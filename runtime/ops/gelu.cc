@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include "runtime/ops/gelu_cpu.h"
+#include "runtime/ops/kernels_cuda.h"
 #include "runtime/tensor/dispatch.h"
 
 namespace cairn {
@@ -28,14 +29,16 @@ Value Gelu(Tape& tape, const Value& x) {
 void GeluForward(const Tensor& y, const Tensor& x) {
   CHECK(y.contiguous() && x.contiguous());
   CHECK(y.shape() == x.shape() && y.dtype() == x.dtype());
-  OnCpu("gelu", x, [&] { cpu::GeluForward(y, x); });
+  Dispatch(
+      "gelu", x, [&] { cpu::GeluForward(y, x); }, [&] { cuda::GeluForward(y, x); });
 }
 
 void GeluBackward(const Tensor& dx, const Tensor& dy, const Tensor& x) {
   CHECK(dx.contiguous() && dy.contiguous() && x.contiguous());
   CHECK(dx.shape() == x.shape() && dx.dtype() == x.dtype());
   CHECK(dy.numel() == x.numel() && dy.dtype() == x.dtype());
-  OnCpu("gelu", x, [&] { cpu::GeluBackward(dx, dy, x); });
+  Dispatch(
+      "gelu", x, [&] { cpu::GeluBackward(dx, dy, x); }, [&] { cuda::GeluBackward(dx, dy, x); });
 }
 
 }  // namespace cairn

@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 
+#include "runtime/ops/kernels_cuda.h"
 #include "runtime/ops/matmul_cpu.h"
 #include "runtime/tensor/dispatch.h"
 
@@ -31,7 +32,9 @@ void Matmul(const Tensor& c, const Tensor& a, const Tensor& b, const MatmulOptio
     CHECK(bias->contiguous() && bias->numel() == c.dim(1)) << bias->shape().ToString();
     CHECK(bias->dtype() == a.dtype()) << DTypeName(bias->dtype());
   }
-  OnCpu("Matmul", c, [&] { cpu::Matmul(c, a, b, options, bias); });
+  Dispatch(
+      "Matmul", c, [&] { cpu::Matmul(c, a, b, options, bias); },
+      [&] { cuda::Matmul(c, a, b, options, bias); });
 }
 
 }  // namespace cairn

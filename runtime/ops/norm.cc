@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 
+#include "runtime/ops/kernels_cuda.h"
 #include "runtime/ops/norm_cpu.h"
 #include "runtime/ops/reduce_rows.h"
 #include "runtime/tensor/dispatch.h"
@@ -56,7 +57,9 @@ void LayerNormForward(const Tensor& y, const Tensor& mean, const Tensor& rstd, c
   CHECK(y.shape() == x.shape() && y.dtype() == x.dtype());
   CHECK(gamma.numel() == x.dim(-1) && beta.numel() == x.dim(-1));
   CHECK(gamma.dtype() == x.dtype() && beta.dtype() == x.dtype());
-  OnCpu("layer_norm", x, [&] { cpu::LayerNormForward(y, mean, rstd, x, gamma, beta, epsilon); });
+  Dispatch(
+      "layer_norm", x, [&] { cpu::LayerNormForward(y, mean, rstd, x, gamma, beta, epsilon); },
+      [&] { cuda::LayerNormForward(y, mean, rstd, x, gamma, beta, epsilon); });
 }
 
 void LayerNormBackwardInput(const Tensor& dx, const Tensor& dy, const Tensor& x,
@@ -64,14 +67,18 @@ void LayerNormBackwardInput(const Tensor& dx, const Tensor& dy, const Tensor& x,
   CHECK(dx.contiguous() && dy.contiguous() && x.contiguous());
   CHECK(dx.numel() == x.numel() && dy.numel() == x.numel());
   CHECK(dx.dtype() == x.dtype() && dy.dtype() == x.dtype());
-  OnCpu("layer_norm", x, [&] { cpu::LayerNormBackwardInput(dx, dy, x, gamma, mean, rstd); });
+  Dispatch(
+      "layer_norm", x, [&] { cpu::LayerNormBackwardInput(dx, dy, x, gamma, mean, rstd); },
+      [&] { cuda::LayerNormBackwardInput(dx, dy, x, gamma, mean, rstd); });
 }
 
 void LayerNormBackwardGamma(MainGrad& gamma, const Tensor& dy, const Tensor& x, const Tensor& mean,
                             const Tensor& rstd) {
   CHECK(dy.contiguous() && x.contiguous());
   CHECK(dy.numel() == x.numel() && dy.dtype() == x.dtype());
-  OnCpu("layer_norm", x, [&] { cpu::LayerNormBackwardGamma(gamma, dy, x, mean, rstd); });
+  Dispatch(
+      "layer_norm", x, [&] { cpu::LayerNormBackwardGamma(gamma, dy, x, mean, rstd); },
+      [&] { cuda::LayerNormBackwardGamma(gamma, dy, x, mean, rstd); });
 }
 
 }  // namespace cairn

@@ -57,16 +57,22 @@ template <typename Team, typename T>
   });
 }
 
-/// out = dy (x - mean) rstd over n elements of a row: what the row adds to gamma's gradient.
+/// dy (x - mean) rstd: what one element adds to gamma's gradient.
+template <typename T>
+[[gnu::always_inline]] CAIRN_HOST_DEVICE inline float LayerNormGammaTerm(T dy, T x,
+                                                                         RowMoments moments) {
+  const float z = (static_cast<float>(x) - moments.mean) * moments.rstd;
+  return static_cast<float>(dy) * z;
+}
+
+/// The same over n elements of a row.
 template <typename Team, typename T>
 [[gnu::always_inline]] CAIRN_HOST_DEVICE inline void LayerNormGammaRow(const Team& team, int64_t n,
                                                                        float* out, const T* dy,
                                                                        const T* x,
                                                                        RowMoments moments) {
-  team.for_each(n, [=](int64_t i) CAIRN_INLINE {
-    const float z = (static_cast<float>(x[i]) - moments.mean) * moments.rstd;
-    out[i] = static_cast<float>(dy[i]) * z;
-  });
+  team.for_each(n,
+                [=](int64_t i) CAIRN_INLINE { out[i] = LayerNormGammaTerm(dy[i], x[i], moments); });
 }
 
 }  // namespace cairn

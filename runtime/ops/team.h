@@ -22,6 +22,8 @@ namespace cairn {
 //   for_each(n, f)    f(i) for each i in [0, n), in any order; the calls are independent
 //   reduce(n, f)      the fp32 sum of f(i), in an order that is a function of n alone
 //   reduce_max(n, f)  the largest f(i); -infinity for n = 0; a NaN may or may not be seen
+//   barrier()         what the team wrote before it, all of the team reads after it; reductions are
+//                     barriers too
 // Callers are compiled for several instruction sets (CAIRN_CPU_KERNEL): everything is inlined into
 // them, and the bits do not depend on the vector width.
 
@@ -38,6 +40,8 @@ class CpuTeam {
     CAIRN_INDEPENDENT_ITERATIONS
     for (int64_t i = 0; i < n; ++i) f(i);
   }
+
+  void barrier() const {}
 
   template <typename F>
   [[gnu::always_inline]] float reduce(int64_t n, F&& f) const {

@@ -6,29 +6,34 @@
 
 #include "runtime/tensor/dispatch.h"
 #include "runtime/tensor/elementwise_cpu.h"
+#include "runtime/tensor/elementwise_cuda.h"
 
 namespace cairn {
 void FillZero(const Tensor& destination) {
   CHECK(destination.contiguous());
   if (destination.numel() == 0) return;
-  OnCpu("FillZero", destination, [&] { std::memset(destination.raw(), 0, destination.bytes()); });
+  Dispatch(
+      "FillZero", destination, [&] { std::memset(destination.raw(), 0, destination.bytes()); },
+      [&] { cuda::FillZero(destination); });
 }
 
 void Fill(const Tensor& destination, double value) {
   CHECK(destination.contiguous());
-  OnCpu("Fill", destination, [&] { cpu::Fill(destination, value); });
+  Dispatch(
+      "Fill", destination, [&] { cpu::Fill(destination, value); },
+      [&] { cuda::Fill(destination, value); });
 }
 
 void CopyTo(const Tensor& destination, const Tensor& source) {
   CHECK(destination.shape() == source.shape())
       << destination.shape().ToString() << " from " << source.shape().ToString();
-  OnCpu("CopyTo", destination, [&] {
-    if (destination.dtype() == source.dtype()) {
-      cpu::CopyBytesStrided(destination, source);
-    } else {
-      cpu::CopyTo(destination, source);
-    }
-  });
+  Dispatch(
+      "CopyTo", destination,
+      [&] {
+        destination.dtype() == source.dtype() ? cpu::CopyBytesStrided(destination, source)
+                                              : cpu::CopyTo(destination, source);
+      },
+      [&] { cuda::CopyTo(destination, source); });
 }
 
 Tensor ContiguousCopy(const Tensor& source) {
@@ -40,19 +45,24 @@ Tensor ContiguousCopy(const Tensor& source) {
 void AddTo(const Tensor& destination, const Tensor& source) {
   CHECK(destination.contiguous() && source.contiguous());
   CHECK_EQ(destination.numel(), source.numel());
-  OnCpu("AddTo", destination, [&] { cpu::AddTo(destination, source); });
+  Dispatch(
+      "AddTo", destination, [&] { cpu::AddTo(destination, source); },
+      [&] { cuda::AddTo(destination, source); });
 }
 
 void Scale(const Tensor& destination, double factor) {
   CHECK(destination.contiguous());
-  OnCpu("Scale", destination, [&] { cpu::Scale(destination, factor); });
+  Dispatch(
+      "Scale", destination, [&] { cpu::Scale(destination, factor); },
+      [&] { cuda::Scale(destination, factor); });
 }
 
 void Add(const Tensor& out, const Tensor& a, const Tensor& b) {
   CHECK(out.contiguous() && a.contiguous() && b.contiguous());
   CHECK(out.numel() == a.numel() && a.numel() == b.numel());
   CHECK(out.dtype() == a.dtype() && a.dtype() == b.dtype());
-  OnCpu("Add", out, [&] { cpu::Add(out, a, b); });
+  Dispatch(
+      "Add", out, [&] { cpu::Add(out, a, b); }, [&] { cuda::Add(out, a, b); });
 }
 
 }  // namespace cairn

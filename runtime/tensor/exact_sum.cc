@@ -4,6 +4,7 @@
 
 #include "runtime/base/cpu_kernel.h"
 #include "runtime/tensor/dispatch.h"
+#include "runtime/tensor/elementwise_cuda.h"
 
 namespace cairn {
 namespace {
@@ -13,10 +14,9 @@ constexpr int64_t kGrain = 1 << 14;
 template <typename T>
 CAIRN_CPU_KERNEL void AddRange(double* hi, double* lo, const T* term, int64_t n, double factor) {
   for (int64_t i = 0; i < n; ++i) {
-    const double x = static_cast<double>(static_cast<float>(term[i])) * factor;
-    const double upper = RoundToQuantum(x, kExactHiQuantum);
-    hi[i] += upper;
-    lo[i] += RoundToQuantum(x - upper, kExactLoQuantum);
+    const ExactParts parts = SplitExactly(static_cast<float>(term[i]), factor);
+    hi[i] += parts.hi;
+    lo[i] += parts.lo;
   }
 }
 
@@ -29,25 +29,31 @@ CAIRN_CPU_KERNEL void ToFloatRange(float* sum, const double* hi, const double* l
 void ExactAddTo(const Tensor& hi, const Tensor& lo, const Tensor& term, double factor) {
   CHECK(hi.contiguous() && lo.contiguous() && term.contiguous());
   CHECK(hi.numel() == term.numel() && lo.numel() == term.numel());
-  OnCpu("ExactAddTo", hi, [&] {
-    DispatchFloating("ExactAddTo", term.dtype(), [&](auto zero) {
-      using T = decltype(zero);
-      ParallelFor(term.numel(), kGrain, [&](int64_t begin, int64_t end) {
-        AddRange(hi.data<double>() + begin, lo.data<double>() + begin, term.data<T>() + begin,
-                 end - begin, factor);
-      });
-    });
-  });
+  Dispatch(
+      "ExactAddTo", hi,
+      [&] {
+        DispatchFloating("ExactAddTo", term.dtype(), [&](auto zero) {
+          using T = decltype(zero);
+          ParallelFor(term.numel(), kGrain, [&](int64_t begin, int64_t end) {
+            AddRange(hi.data<double>() + begin, lo.data<double>() + begin, term.data<T>() + begin,
+                     end - begin, factor);
+          });
+        });
+      },
+      [&] { cuda::ExactAddTo(hi, lo, term, factor); });
 }
 
 void ExactToFloat(const Tensor& sum, const Tensor& hi, const Tensor& lo) {
   CHECK(sum.numel() == hi.numel() && sum.numel() == lo.numel());
-  OnCpu("ExactToFloat", sum, [&] {
-    ParallelFor(sum.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      ToFloatRange(sum.data<float>() + begin, hi.data<double>() + begin, lo.data<double>() + begin,
-                   end - begin);
-    });
-  });
+  Dispatch(
+      "ExactToFloat", sum,
+      [&] {
+        ParallelFor(sum.numel(), kGrain, [&](int64_t begin, int64_t end) {
+          ToFloatRange(sum.data<float>() + begin, hi.data<double>() + begin,
+                       lo.data<double>() + begin, end - begin);
+        });
+      },
+      [&] { cuda::ExactToFloat(sum, hi, lo); });
 }
 
 }  // namespace cairn

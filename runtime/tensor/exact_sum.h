@@ -22,9 +22,20 @@ inline constexpr double kExactLoQuantum = 0x1p-60;
 
 /// Rounds `x` to a multiple of `quantum` (a power of two): 1.5 * 2^52 quanta push the rest out of
 /// the significand.
-inline double RoundToQuantum(double x, double quantum) {
+CAIRN_HOST_DEVICE inline double RoundToQuantum(double x, double quantum) {
   const double shift = 0x1.8p52 * quantum;
   return (x + shift) - shift;
+}
+
+/// What a term adds to each window.
+struct ExactParts {
+  double hi;
+  double lo;
+};
+[[gnu::always_inline]] CAIRN_HOST_DEVICE inline ExactParts SplitExactly(float term, double factor) {
+  const double x = static_cast<double>(term) * factor;
+  const double upper = RoundToQuantum(x, kExactHiQuantum);
+  return {upper, RoundToQuantum(x - upper, kExactLoQuantum)};
 }
 
 /// hi, lo (fp64) += factor * term (fp32, bf16 or fp16), elementwise, contiguous. `factor` is a
@@ -40,15 +51,19 @@ class ExactScalar {
  public:
   static constexpr int kBins = 16;
   /// The pieces in window `bin` are multiples of this.
-  static double Quantum(int bin) { return std::ldexp(1.0, kTopExponent - bin * kBinBits); }
-
-  void Add(double x) {
+  CAIRN_HOST_DEVICE static double Quantum(int bin) {
+    return std::ldexp(1.0, kTopExponent - bin * kBinBits);
+  }
+  /// bins[0, kBins) += x, each piece to its window.
+  CAIRN_HOST_DEVICE static void AddTo(double* bins, double x) {
     for (int i = 0; i < kBins; ++i) {
       const double piece = RoundToQuantum(x, Quantum(i));
-      bins_[i] += piece;
+      bins[i] += piece;
       x -= piece;
     }
   }
+
+  void Add(double x) { AddTo(bins_.data(), x); }
   /// Bins of several sums may be added elementwise.
   std::array<double, kBins>& bins() { return bins_; }
   double Value() const {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "runtime/base/build.h"
 #include "runtime/base/error.h"
 
 namespace cairn {
@@ -50,14 +51,23 @@ TEST(DeviceTest, MetaCountsWithoutTaking) {
   EXPECT_FALSE(ran);
 }
 
-TEST(DeviceTest, AbsentCudaIsAnErrorNotSilence) {
+TEST(DeviceTest, AnAbsentGpuIsAnErrorNotSilence) {
+  const int absent = CountCudaDevices();
   try {
-    NewDevice(DeviceKind::kCuda, 3);
-    FAIL() << "a build without CUDA gave a GPU";
+    NewDevice(DeviceKind::kCuda, absent);
+    FAIL() << "there is no GPU " << absent;
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kDevice);
-    EXPECT_EQ(error.where(), "cuda:3");
+    EXPECT_EQ(error.where(), fmt::format("cuda:{}", absent));
+    EXPECT_NE(error.message().find(BuiltWithCuda() ? "this process sees" : "no CUDA backend"),
+              std::string::npos)
+        << error.message();
   }
+}
+
+TEST(DeviceTest, HostMemoryForCopiesIsMemoryOfTheCpu) {
+  const auto host = NewDevice(DeviceKind::kMeta)->NewHostDevice();
+  EXPECT_EQ(host->kind(), DeviceKind::kCpu);
 }
 
 TEST(DeviceTest, Names) {

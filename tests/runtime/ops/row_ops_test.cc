@@ -9,7 +9,6 @@
 #include "runtime/ops/embedding.h"
 #include "runtime/ops/gelu.h"
 #include "runtime/ops/norm.h"
-#include "runtime/tensor/dispatch.h"
 #include "runtime/tensor/elementwise.h"
 
 namespace cairn {

@@ -1,4 +1,4 @@
-// Stands in for `cuda/` in a build without CUDA: asking for a GPU is an error, never silence.
+// Stands in for the GPU backend in a build without it: asking for a GPU is an error, never silence.
 #include "runtime/base/error.h"
 #include "runtime/device/device.h"
 
@@ -8,5 +8,7 @@ std::unique_ptr<Device> NewCudaDevice(int index) {
   Throw(ErrorKind::kDevice, fmt::format("cuda:{}", index),
         "this build of Cairn has no CUDA backend; use train.device: \"cpu\"");
 }
+
+int CountCudaDevices() { return 0; }
 
 }  // namespace cairn

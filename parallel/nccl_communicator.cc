@@ -1,0 +1,228 @@
+#include "parallel/nccl_communicator.h"
+
+#include <glog/logging.h>
+
+#include <cstring>
+#include <exception>
+
+#include "parallel/nccl_call.h"
+#include "parallel/nccl_watch.h"
+#include "parallel/operand_check.h"
+#include "runtime/base/error.h"
+#include "runtime/device/cuda_device.h"
+
+namespace cairn {
+namespace {
+
+ncclRedOp_t NcclOp(ReduceOp op) { return op == ReduceOp::kSum ? ncclSum : ncclMax; }
+
+// What all communicators of a rank share.
+struct NcclRank {
+  NcclRank(Communicator& host, Device& gpu)
+      : nccl(std::make_shared<Nccl>()),
+        device(&AsCuda(gpu)),
+        watch(nccl, [&host](const std::string& reason) { host.Abort(reason); }) {}
+
+  std::shared_ptr<const Nccl> nccl;
+  CudaDevice* device;
+  NcclWatch watch;
+};
+
+std::vector<int> WorldRanks(Communicator& host) {
+  std::vector<int> ranks;
+  for (const std::string& rank : host.AllGatherBytes(std::to_string(host.recorder()->rank()))) {
+    ranks.push_back(std::stoi(rank));
+  }
+  return ranks;
+}
+
+class NcclCommunicator : public Communicator {
+ public:
+  NcclCommunicator(std::shared_ptr<NcclRank> common, Communicator& host,
+                   std::unique_ptr<Communicator> owned, ncclComm_t comm)
+      : Communicator(host.rank(), host.size(), host.name(), host.recorder()),
+        common_(std::move(common)),
+        owned_(std::move(owned)),
+        host_(&host),
+        comm_(comm),
+        messages_(common_->device->NewStream(name() + " messages")),
+        flights_(*recorder(), recorder()->AddGroup(name() + " over NCCL", WorldRanks(host))) {
+    common_->watch.Add(comm_, name(), flights_);
+  }
+
+  // In order: what is under way, then NCCL, then the host's group. A rank that an error unwinds
+  // does not wait for others, which may never come.
+  ~NcclCommunicator() override {
+    const bool whole = common_->watch.Remove(comm_);
+    if (!whole) return;
+    if (std::uncaught_exceptions() > 0) {
+      (void)nccl().comm_abort(comm_);
+      return;
+    }
+    try {
+      messages_->Synchronize();
+      common_->device->compute_stream().Synchronize();
+      nccl().Check(nccl().comm_finalize(comm_), "CommFinalize", name(), comm_);
+      nccl().Check(nccl().comm_destroy(comm_), "CommDestroy", name(), nullptr);
+    } catch (const Error& error) {
+      LOG(ERROR) << error.what();
+    }
+  }
+
+  void AllReduce(const Tensor& tensor, ReduceOp op, Stream& stream) override {
+    CheckOperand(*this, "AllReduce", tensor, DeviceKind::kCuda);
+    Collective("AllReduce", tensor.bytes(), {tensor}, stream, [&](cudaStream_t native) {
+      return nccl().all_reduce(tensor.raw(), tensor.raw(), tensor.numel(), NcclType(tensor.dtype()),
+                               NcclOp(op), comm_, native);
+    });
+  }
+
+  void AllGather(const Tensor& output, const Tensor& input, Stream& stream) override {
+    CheckOperands(*this, "AllGather", output, size(), input, 1, DeviceKind::kCuda);
+    Collective("AllGather", output.bytes(), {output, input}, stream, [&](cudaStream_t native) {
+      return nccl().all_gather(input.raw(), output.raw(), input.numel(), NcclType(input.dtype()),
+                               comm_, native);
+    });
+  }
+
+  void ReduceScatter(const Tensor& output, const Tensor& input, Stream& stream) override {
+    CheckOperands(*this, "ReduceScatter", output, 1, input, size(), DeviceKind::kCuda);
+    Collective("ReduceScatter", input.bytes(), {output, input}, stream, [&](cudaStream_t native) {
+      return nccl().reduce_scatter(input.raw(), output.raw(), output.numel(),
+                                   NcclType(input.dtype()), ncclSum, comm_, native);
+    });
+  }
+
+  void AllToAll(const Tensor& output, const Tensor& input, Stream& stream) override {
+    CheckAllToAll(*this, output, input, DeviceKind::kCuda);
+    const auto part = static_cast<size_t>(input.numel() / size());
+    const size_t part_bytes = part * DTypeSize(input.dtype());
+    Collective("AllToAll", input.bytes(), {output, input}, stream, [&](cudaStream_t native) {
+      // One failure must not leave the group open.
+      ncclResult_t code = nccl().group_start();
+      for (int peer = 0; peer < size() && code == ncclSuccess; ++peer) {
+        auto* to = static_cast<std::byte*>(output.raw()) + peer * part_bytes;
+        const auto* from = static_cast<const std::byte*>(input.raw()) + peer * part_bytes;
+        code = nccl().send(from, part, NcclType(input.dtype()), peer, comm_, native);
+        if (code == ncclSuccess) {
+          code = nccl().recv(to, part, NcclType(input.dtype()), peer, comm_, native);
+        }
+      }
+      const ncclResult_t ended = nccl().group_end();
+      return code != ncclSuccess ? code : ended;
+    });
+  }
+
+  void Broadcast(const Tensor& tensor, int root, Stream& stream) override {
+    CheckOperand(*this, "Broadcast", tensor, DeviceKind::kCuda);
+    CheckPeer(*this, "Broadcast", root);
+    Collective("Broadcast", tensor.bytes(), {tensor}, stream, [&](cudaStream_t native) {
+      return nccl().broadcast(tensor.raw(), tensor.raw(), tensor.numel(), NcclType(tensor.dtype()),
+                              root, comm_, native);
+    });
+  }
+
+  // A message waits for its receiver on the GPU: on a stream of its own, so that nothing else does.
+  void Send(const Tensor& tensor, int peer, Stream& stream) override {
+    CheckOperand(*this, "Send", tensor, DeviceKind::kCuda);
+    CheckPeer(*this, "Send", peer);
+    messages_->Wait(stream.Record());
+    Message("Send", tensor, peer, [&](cudaStream_t native) {
+      return nccl().send(tensor.raw(), tensor.numel(), NcclType(tensor.dtype()), peer, comm_,
+                         native);
+    });
+  }
+
+  void Recv(const Tensor& tensor, int peer, Stream& stream) override {
+    CheckOperand(*this, "Recv", tensor, DeviceKind::kCuda);
+    CheckPeer(*this, "Recv", peer);
+    // The memory may have been something else's until now.
+    messages_->Wait(stream.Record());
+    stream.Wait(Message("Recv", tensor, peer, [&](cudaStream_t native) {
+      return nccl().recv(tensor.raw(), tensor.numel(), NcclType(tensor.dtype()), peer, comm_,
+                         native);
+    }));
+  }
+
+  std::vector<std::string> AllGatherBytes(const std::string& bytes) override {
+    common_->watch.Check("AllGatherBytes", name());
+    return host_->AllGatherBytes(bytes);
+  }
+
+  std::unique_ptr<Communicator> Split(int color, int key, const std::string& part_name) override {
+    common_->watch.Check("Split", name());
+    ncclComm_t part = nullptr;
+    nccl().Check(
+        nccl().comm_split(comm_, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &part, nullptr),
+        "CommSplit", part_name, comm_);
+    std::unique_ptr<Communicator> host_part = host_->Split(color, key, part_name);
+    CHECK((part == nullptr) == (host_part == nullptr)) << part_name;
+    if (host_part == nullptr) return nullptr;
+    Communicator& host = *host_part;
+    return std::make_unique<NcclCommunicator>(common_, host, std::move(host_part), part);
+  }
+
+  std::unique_ptr<Communicator> Background(const std::string& group_name) override {
+    return host_->Background(group_name);
+  }
+  void Leave() override { host_->Leave(); }
+
+  void Abort(const std::string& reason) override {
+    common_->watch.Fail(reason);
+    host_->Abort(reason);
+  }
+
+ private:
+  const Nccl& nccl() const { return *common_->nccl; }
+
+  // Gives one collective to `stream`. Its tensors are kept until it is done, unless the stream is
+  // the compute stream, in whose order memory is handed out again anyway.
+  template <typename Call>
+  void Collective(const char* verb, size_t bytes, std::vector<Tensor> tensors, Stream& stream,
+                  Call&& call) {
+    common_->watch.Check(verb, name());
+    auto scope = flights_.Begin(verb, static_cast<int64_t>(bytes), -1);
+    nccl().Check(call(NativeStream(stream)), verb, name(), comm_);
+    if (&stream == &common_->device->compute_stream()) tensors.clear();
+    flights_.Add(stream.Record(), std::move(scope), std::move(tensors));
+    flights_.Reap();
+  }
+
+  template <typename Call>
+  Event Message(const char* verb, const Tensor& tensor, int peer, Call&& call) {
+    common_->watch.Check(verb, name());
+    auto scope = flights_.Begin(verb, static_cast<int64_t>(tensor.bytes()), peer);
+    nccl().Check(call(NativeStream(*messages_)), verb, name(), comm_);
+    Event done = messages_->Record();
+    flights_.Add(done, std::move(scope), {tensor});
+    flights_.Reap();
+    return done;
+  }
+
+  std::shared_ptr<NcclRank> common_;
+  std::unique_ptr<Communicator> owned_;  // of a part
+  Communicator* host_;
+  ncclComm_t comm_;
+  std::unique_ptr<Stream> messages_;
+  NcclFlights flights_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> NewNcclCommunicator(Communicator& host, Device& device) {
+  auto common = std::make_shared<NcclRank>(host, device);
+  const Nccl& nccl = *common->nccl;
+  ncclUniqueId id{};
+  if (host.rank() == 0) {
+    nccl.Check(nccl.get_unique_id(&id), "GetUniqueId", host.name(), nullptr);
+  }
+  const std::string first =
+      host.AllGatherBytes(host.rank() == 0 ? std::string(id.internal, sizeof(id.internal)) : "")[0];
+  std::memcpy(id.internal, first.data(), sizeof(id.internal));
+  ncclComm_t comm = nullptr;
+  nccl.Check(nccl.comm_init_rank(&comm, host.size(), id, host.rank()), "CommInitRank", host.name(),
+             nullptr);
+  return std::make_unique<NcclCommunicator>(std::move(common), host, nullptr, comm);
+}
+
+}  // namespace cairn

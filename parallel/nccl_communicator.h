@@ -1,0 +1,21 @@
+#pragma once
+
+#include <memory>
+
+#include "parallel/communicator.h"
+
+namespace cairn {
+
+/// Carries tensors of the GPU `device` over NCCL; every rank of `host`, which must outlive it, has
+/// a GPU of its own. Collective. Host bytes go over `host`.
+///
+/// A thread of its own looks after the group and the parts split from it: a rank whose NCCL reports
+/// an error (a peer is gone, a network failed) aborts NCCL, so that no kernel waits for ever, and
+/// then the job (Communicator::Abort of `host`).
+///
+/// Sums are NCCL's: the same on every rank, but in an order that NCCL chooses by size and topology,
+/// and with a rounding at every step in bf16 and fp16. Exact sums (train.deterministic) have no
+/// order.
+std::unique_ptr<Communicator> NewNcclCommunicator(Communicator& host, Device& device);
+
+}  // namespace cairn

@@ -1,0 +1,105 @@
+#include "parallel/nccl_watch.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "runtime/base/error.h"
+#include "runtime/device/cuda_device.h"
+
+namespace cairn {
+namespace {
+
+// A failed peer is noticed within this time; the calls cost microseconds.
+constexpr auto kPause = std::chrono::milliseconds(100);
+
+}  // namespace
+
+void NcclFlights::Add(Event done, std::unique_ptr<FlightRecorder::Scope> scope,
+                      std::vector<Tensor> kept) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  flights_.push_back({std::move(done), std::move(scope), std::move(kept)});
+}
+
+void NcclFlights::Reap() {
+  // Tensors and operations are let go of when the lock is no longer held.
+  std::deque<Flight> landed;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  while (!flights_.empty() && HasHappened(flights_.front().done)) {
+    landed.push_back(std::move(flights_.front()));
+    flights_.pop_front();
+  }
+}
+
+void NcclFlights::Clear() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  flights_.clear();
+}
+
+NcclWatch::NcclWatch(std::shared_ptr<const Nccl> nccl,
+                     std::function<void(const std::string&)> give_up)
+    : nccl_(std::move(nccl)), give_up_(std::move(give_up)), thread_([this] { Loop(); }) {}
+
+NcclWatch::~NcclWatch() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  stop_changed_.notify_all();
+  thread_.join();
+}
+
+void NcclWatch::Add(ncclComm_t comm, const std::string& name, NcclFlights& flights) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  watched_.push_back({comm, name, &flights});
+}
+
+bool NcclWatch::Remove(ncclComm_t comm) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(watched_, [&](const Watched& watched) { return watched.comm == comm; });
+  return !failed_;
+}
+
+void NcclWatch::Fail(const std::string& reason) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (failed_.exchange(true)) return;
+  reason_ = reason;
+  // Its result says nothing that the reason does not.
+  for (const Watched& watched : watched_) (void)nccl_->comm_abort(watched.comm);
+}
+
+void NcclWatch::Check(const char* verb, const std::string& group) const {
+  if (!failed_) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  throw Error(ErrorKind::kCommunication, fmt::format("nccl {} on {}", verb, group), reason_);
+}
+
+std::string NcclWatch::Look() {
+  for (const Watched& watched : watched_) {
+    ncclResult_t state = ncclSuccess;
+    const ncclResult_t code = nccl_->comm_get_async_error(watched.comm, &state);
+    try {
+      nccl_->Check(code, "CommGetAsyncError", watched.name, watched.comm);
+      if (state != ncclInProgress) nccl_->Check(state, "operation", watched.name, watched.comm);
+      watched.flights->Reap();
+    } catch (const Error& error) {
+      return error.what();
+    }
+  }
+  return "";
+}
+
+void NcclWatch::Loop() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!stop_changed_.wait_for(lock, kPause, [&] { return stopping_; })) {
+    if (failed_) continue;
+    const std::string wrong = Look();
+    if (wrong.empty()) continue;
+    lock.unlock();
+    Fail(wrong);
+    give_up_(wrong);
+    lock.lock();
+  }
+}
+
+}  // namespace cairn
