@@ -57,8 +57,8 @@ StragglerDetector::StragglerDetector(const std::vector<int>& stage_of_rank, doub
 std::vector<double> StragglerDetector::Expected(const std::vector<double>& busy_seconds) const {
   std::vector<double> expected(busy_seconds.size());
   for (const std::vector<size_t>& ranks : peers_) {
-    std::vector<double> busy;
-    for (const size_t rank : ranks) busy.push_back(busy_seconds[rank]);
+    std::vector<double> busy(ranks.size());
+    std::ranges::transform(ranks, busy.begin(), [&](size_t rank) { return busy_seconds[rank]; });
     const std::vector<double> others = MediansOfOthers(busy);
     for (size_t i = 0; i < ranks.size(); ++i) expected[ranks[i]] = others[i];
   }
