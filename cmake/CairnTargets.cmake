@@ -62,8 +62,9 @@ function(cairn_test folder)
 endfunction()
 
 # cairn_mpi_test(FOLDER/NAME RANKS n... LIBRARIES libraries...): the program of
-# tests/FOLDER/NAME_testmain.cc and the *_testing.cc beside it, run by mpirun at each number of ranks,
-# and once more with the argument "fail": one rank throws, and the job must end with status 3.
+# tests/FOLDER/NAME_testmain.cc and the *_testing.cc beside it, run by mpirun at each number of ranks;
+# once more over TCP, where a message needs its sender's help to arrive, as between hosts; and once with the
+# argument "fail": one rank throws, and the job must end with status 3.
 function(cairn_mpi_test path)
   cmake_parse_arguments(ARG "" "" "RANKS;LIBRARIES" ${ARGN})
   # Open MPI's plug-ins are not built for the thread sanitizer, which reports their locks as races.
@@ -84,6 +85,8 @@ function(cairn_mpi_test path)
     add_test(NAME ${path}_${ranks} COMMAND ${launch} ${ranks} $<TARGET_FILE:${program}>)
     set_tests_properties(${path}_${ranks} PROPERTIES TIMEOUT 300 ENVIRONMENT "${environment}")
   endforeach()
+  add_test(NAME ${path}_tcp COMMAND ${launch} 4 --mca btl self,tcp $<TARGET_FILE:${program}>)
+  set_tests_properties(${path}_tcp PROPERTIES TIMEOUT 300 ENVIRONMENT "${environment}")
   add_test(NAME ${path}_fail COMMAND bash -c "\"$@\"; test $? -eq 3" mpirun
            ${launch} 3 $<TARGET_FILE:${program}> fail)
   set_tests_properties(${path}_fail PROPERTIES TIMEOUT 60 ENVIRONMENT "${environment}")

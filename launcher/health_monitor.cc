@@ -69,6 +69,7 @@ void HealthMonitor::EndStep() {
 }
 
 std::optional<std::string> HealthMonitor::FindStraggler(const std::vector<double>& busy_seconds) {
+  if (world_.size() == 1) return std::nullopt;
   const std::optional<Straggler> straggler =
       stragglers_.Observe(busy_seconds, step_before_seconds_);
   if (!straggler) return std::nullopt;

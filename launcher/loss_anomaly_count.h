@@ -8,7 +8,7 @@ namespace cairn {
 /// Counts loss anomalies that follow each other, which bounds what a policy may try.
 class LossAnomalyCount {
  public:
-  /// One follows another if at most `apart` iterations lie between them, or if it comes before: a
+  /// One follows another if it comes at most `apart` iterations after it, or before it: a
   /// rewind has gone back.
   explicit LossAnomalyCount(int64_t apart) : apart_(apart) {}
 

@@ -1,6 +1,8 @@
 #include "parallel/flight_files.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -47,6 +49,15 @@ std::vector<std::string> Starts(const std::string& run_dir) {
   return starts;
 }
 
+// Whether a file is there by now. A network file system remembers for up to a minute what was
+// missing, but asks again about a folder that has just been opened.
+bool Appeared(const std::string& directory, const std::string& path) {
+  const int folder = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder >= 0) close(folder);
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
 // Makes a file that must not exist yet; false where it does.
 bool MakeOnce(const std::string& path, std::string_view content) {
   try {
@@ -80,8 +91,7 @@ std::string BeginFlight(const std::string& run_dir, const std::vector<std::strin
 void DeclareStall(const std::string& directory) { MakeOnce(JoinPath(directory, kStall), ""); }
 
 bool StallDeclared(const std::string& directory) {
-  std::error_code ignored;
-  return fs::exists(JoinPath(directory, kStall), ignored);
+  return Appeared(directory, JoinPath(directory, kStall));
 }
 
 void CallRoll(const std::string& directory, int number) {
@@ -89,8 +99,7 @@ void CallRoll(const std::string& directory, int number) {
 }
 
 bool RollCalled(const std::string& directory, int number) {
-  std::error_code ignored;
-  return fs::exists(RollCallPath(directory, number), ignored);
+  return Appeared(directory, RollCallPath(directory, number));
 }
 
 void AnswerRoll(const std::string& directory, int number, int rank) {
@@ -100,8 +109,7 @@ void AnswerRoll(const std::string& directory, int number, int rank) {
 }
 
 bool RollAnswered(const std::string& directory, int number, int rank) {
-  std::error_code ignored;
-  return fs::exists(AnswerPath(directory, number, rank), ignored);
+  return Appeared(directory, AnswerPath(directory, number, rank));
 }
 
 void WriteFlightRecord(const std::string& directory, const FlightRecord& record) {

@@ -8,8 +8,8 @@
 
 namespace cairn {
 
-/// Memory that all ranks of an MPI group see. It has no name by the time that anyone uses it, so
-/// that it ends with the last of its processes, however they end.
+/// Memory that all ranks of an MPI group see. Once it is made it has no name, so that it ends with
+/// the last of its processes, however they end.
 class HostMemory {
  public:
   /// `bytes` of zeros. Null, on every rank, where the ranks are not all on one host, or its shared

@@ -31,7 +31,7 @@ constexpr size_t kChunkBytes = size_t{1} << 20;
 // instead of two.
 constexpr size_t kSmallBytes = size_t{128} << 10;
 
-// From this many bytes of each rank on, ranks of one host use the memory that they share.
+// From this many bytes of the whole tensor on, ranks of one host use the memory that they share.
 constexpr size_t kSharedBytes = size_t{4} << 10;
 
 // Two kinds of point-to-point messages share a communicator.
@@ -169,9 +169,10 @@ class MpiCommunicator : public HostCommunicator {
 
   void AllReduceSmall(const Tensor& tensor, ReduceOp op);
 
-  // How ranks of one host exchange `bytes` each; null where they are not, or bytes are few. Made
-  // when it is first needed, which all ranks see alike.
+  // How ranks of one host exchange tensors of `bytes`; null where they are not, or bytes are few.
+  // Made when it is first needed, which all ranks see alike.
   SharedCollectives* Shared(size_t bytes);
+  void Progress();
 
   std::byte* Scratch(size_t bytes) {
     if (scratch_.size() < bytes) scratch_.resize(bytes);
@@ -194,14 +195,21 @@ std::byte* Bytes(const Tensor& tensor) { return static_cast<std::byte*>(tensor.r
 // NOLINTNEXTLINE(performance-no-int-to-ptr): how MPI spells it
 const void* InPlace() { return MPI_IN_PLACE; }
 
+// Any call into MPI moves all that is under way, in every communicator.
+void MpiCommunicator::Progress() {
+  int found = 0;
+  CheckMpi(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, group_.get(), &found, MPI_STATUS_IGNORE),
+           "Iprobe", name());
+}
+
 SharedCollectives* MpiCommunicator::Shared(size_t bytes) {
   if (!share_memory_ || bytes < kSharedBytes || size() == 1) return nullptr;
   if (!sought_shared_) {
     sought_shared_ = true;
     host_memory_ = HostMemory::New(group_.get(), name(), SharedCollectives::MemoryBytes(size()));
     if (host_memory_) {
-      shared_ =
-          std::make_unique<SharedCollectives>(host_memory_->data(), rank(), size(), *recorder());
+      shared_ = std::make_unique<SharedCollectives>(host_memory_->data(), rank(), size(),
+                                                    *recorder(), [this] { Progress(); });
     }
   }
   return shared_.get();

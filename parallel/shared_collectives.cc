@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ctime>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "parallel/reduction.h"
@@ -20,13 +22,15 @@ namespace {
 constexpr size_t kChunkBytes = size_t{256} << 10;
 constexpr size_t kPageBytes = 4096;
 // How often a rank looks whether the others came, giving its core to them in between, before it
-// sleeps until they do.
+// naps; and after how many looks it sees to its messages.
 constexpr int kLooks = 200;
+constexpr int kLooksPerProgress = 20;
+constexpr timespec kNap = {.tv_sec = 0, .tv_nsec = 500'000};
 
 // Not the private kind: the word is in memory of several processes.
-void SleepWhile(std::atomic<uint32_t>& word, uint32_t value) {
+void NapWhile(std::atomic<uint32_t>& word, uint32_t value) {
   // Returns at once where the word has another value, and may return for no reason: callers look.
-  syscall(SYS_futex, &word, FUTEX_WAIT, value, nullptr, nullptr, 0);
+  syscall(SYS_futex, &word, FUTEX_WAIT, value, &kNap, nullptr, 0);
 }
 
 void WakeAll(std::atomic<uint32_t>& word) {
@@ -50,12 +54,13 @@ static_assert(std::atomic<uint32_t>::is_always_lock_free);
 size_t SharedCollectives::MemoryBytes(int size) { return kPageBytes + 2 * kChunkBytes * size; }
 
 SharedCollectives::SharedCollectives(std::byte* memory, int rank, int size,
-                                     FlightRecorder& recorder)
+                                     FlightRecorder& recorder, std::function<void()> progress)
     : meeting_(reinterpret_cast<Meeting*>(memory)),
       parts_(memory + kPageBytes),
       rank_(rank),
       size_(size),
-      recorder_(recorder) {
+      recorder_(recorder),
+      progress_(std::move(progress)) {
   static_assert(sizeof(Meeting) <= kPageBytes);
 }
 
@@ -75,10 +80,14 @@ void SharedCollectives::Meet() {
   }
   for (int look = 0; look < kLooks; ++look) {
     if (meeting_->round.load(std::memory_order_acquire) != round) return;
+    if (look % kLooksPerProgress == kLooksPerProgress - 1) progress_();
     sched_yield();
   }
   meeting_->sleepers.fetch_add(1);
-  while (meeting_->round.load() == round) SleepWhile(meeting_->round, round);
+  while (meeting_->round.load() == round) {
+    NapWhile(meeting_->round, round);
+    progress_();
+  }
   meeting_->sleepers.fetch_sub(1);
 }
 

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <functional>
 
 #include "parallel/communicator.h"
 
@@ -22,7 +22,10 @@ class SharedCollectives {
 
   /// `memory`: the same for all ranks, MemoryBytes(size) of it, zero before the first of them
   /// comes, aligned to a page. `recorder` counts the time in which this rank waits for others.
-  SharedCollectives(std::byte* memory, int rank, int size, FlightRecorder& recorder);
+  /// While it does, it calls `progress` again and again: a message that it sent may need this
+  /// process to get on, and who waits for that message may be whom all wait for here.
+  SharedCollectives(std::byte* memory, int rank, int size, FlightRecorder& recorder,
+                    std::function<void()> progress);
 
   /// data[i] = the reduction of every rank's data[i].
   void AllReduce(std::byte* data, int64_t count, DType dtype, ReduceOp op);
@@ -44,6 +47,7 @@ class SharedCollectives {
   int rank_;
   int size_;
   FlightRecorder& recorder_;
+  std::function<void()> progress_;
   uint64_t chunk_ = 0;
 };
 

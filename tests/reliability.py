@@ -7,6 +7,7 @@ and how long until training goes on. Prints one row of the table for each.
 DATA: the quickstart's data (launcher/prepare_data.sh PROGRAM DATA). Each run has the quickstart's model over
 4 ranks; it lives in a temporary folder, and everything that it started is ended with it. Needs root for the
 fault `full-disk`."""
+import atexit
 import glob
 import json
 import os
@@ -39,6 +40,7 @@ class Run:
                   *overrides]
         self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                                         start_new_session=True)
+        atexit.register(self.close)  # also where something is waited for in vain
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
@@ -194,6 +196,8 @@ def slow(program, data, folder):
         os.kill(victim, signal.SIGCONT)
         time.sleep(0.05)
         told = next((line for at, line in list(run.lines) if at > start and "is slow" in line), None)
+    if told is None:
+        sys.exit("the slow rank was not named")
     steps = run.iterations() - before
     run.close()
     row("a rank that gets a third of its time", f"{steps} steps", "goes on", told)

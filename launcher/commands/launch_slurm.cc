@@ -111,6 +111,7 @@ int LaunchSlurm(SlurmArguments arguments, const Program& program) {
     config.mutable_train()->set_seed(seed + static_cast<int64_t>(task));
     MakeDirectories(SlurmDirectory(config.run_dir()));
     WriteFileAtomically(JobConfigPath(config.run_dir()), ConfigText(config));
+    fs::remove(JoinPath(SlurmDirectory(config.run_dir()), "fruitless"));  // an earlier job's count
   }
   MakeDirectories(SlurmDirectory(run_dir));
   const std::string path = JobScriptPath(run_dir);

@@ -190,15 +190,18 @@ while kill -0 "$ranks" 2>/dev/null; do wait "$ranks"; done
 wait "$ranks"
 status=$?
 
-# Statuses 0, 1 and 2 are final. After any other, a rank that died for instance, another life may get
+# Statuses 0 and 2 are final. After any other, a rank that died for instance, another life may get
 # further; {} lives in a row without a new checkpoint are enough.
 again=""
 case $status in
-  0 | 1 | 2) ;;
-  4) again="saved before the end" ;;
+  0 | 2) ;;
+  4)
+    again="saved before the end"
+    rm -f "$run/slurm/fruitless"
+    ;;
   *)
     fruitless=$(cat "$run/slurm/fruitless" 2>/dev/null || echo 0)
-    if [ "$(newest_checkpoint)" = "$before" ]; then fruitless=$((fruitless + 1)); else fruitless=0; fi
+    if [[ "$(newest_checkpoint)" > "$before" ]]; then fruitless=0; else fruitless=$((fruitless + 1)); fi
     echo "$fruitless" >"$run/slurm/fruitless"
     if [ "$fruitless" -lt {} ]; then
       again="failed with status $status"

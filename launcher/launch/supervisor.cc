@@ -100,8 +100,9 @@ class Supervisor {
       const int64_t before = NewestIteration();
       const Clock::time_point begin = Clock::now();
       const int status = RunOnce();
-      if (asked_to_stop_ || status == kExitOk || status == kExitCheckFailed ||
-          status == kExitUsage || status == kExitInterrupted) {
+      // 1 is mpirun's own, of a daemon or a host that it lost.
+      if (asked_to_stop_ || status == kExitOk || status == kExitUsage ||
+          status == kExitInterrupted) {
         return status;
       }
       const int64_t after = NewestIteration();

@@ -77,7 +77,7 @@ class Tape {
   /// Walks the nodes in reverse from `output` with its gradient. Saved tensors are released node by
   /// node, but for what the deferred weight gradients hold.
   void BackwardInput(const Value& output, Tensor gradient);
-  /// The gradient of an Input after BackwardInput(); each can be taken once.
+  /// The gradient of an Input after the backward pass; each can be taken once.
   Tensor TakeGradient(const Value& input);
   /// Runs the deferred weight gradients in the order in which they were deferred, releasing what
   /// they held.

@@ -34,11 +34,16 @@ const FlightOperation* FlightRecord::LongestRunning() const {
   return longest;
 }
 
-const FlightGroup* FlightRecord::FindGroup(const FlightGroup& like) const {
-  const auto found = std::ranges::find_if(groups, [&](const FlightGroup& group) {
+const FlightGroup* FlightRecord::FindGroup(const FlightRecord& theirs, int index) const {
+  const FlightGroup& like = theirs.groups[index];
+  const auto alike = [&](const FlightGroup& group) {
     return group.name == like.name && group.ranks == like.ranks;
-  });
-  return found == groups.end() ? nullptr : &*found;
+  };
+  auto before = std::count_if(theirs.groups.begin(), theirs.groups.begin() + index, alike);
+  for (const FlightGroup& group : groups) {
+    if (alike(group) && before-- == 0) return &group;
+  }
+  return nullptr;
 }
 
 std::string FlightRecord::ToJson() const { return Json(*this).dump(1) + "\n"; }

@@ -47,8 +47,9 @@ struct FlightRecord {
 
   /// The running operation that has taken longest; null: none runs.
   const FlightOperation* LongestRunning() const;
-  /// The group of that name and ranks; null: this rank is in no such group.
-  const FlightGroup* FindGroup(const FlightGroup& like) const;
+  /// The group that `theirs`.groups[index] is: of its name and ranks, and as many such before it,
+  /// for all ranks make their groups in one order. Null: this rank is in no such group.
+  const FlightGroup* FindGroup(const FlightRecord& theirs, int index) const;
 
   std::string ToJson() const;
   /// The inverse; anything else is an Error of kind kIo at `where`.

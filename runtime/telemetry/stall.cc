@@ -59,11 +59,11 @@ class Detective {
   void FindWaits(const FlightRecord& record, const FlightOperation& operation) {
     const FlightGroup& group = record.groups[operation.group];
     if (operation.verb == "Send") return;  // waits for nobody
-    if (operation.peer >= 0) return FindSender(record, operation, group);
+    if (operation.peer >= 0) return FindSender(record, operation);
     for (const int member : group.ranks) {
       if (member == record.rank) continue;
       const FlightGroup* theirs =
-          Answers(member) ? evidence_.records[member]->FindGroup(group) : nullptr;
+          Answers(member) ? evidence_.records[member]->FindGroup(record, operation.group) : nullptr;
       if (theirs == nullptr || theirs->collectives < operation.sequence) {
         waits_.push_back({record.rank, member, &operation, ""});
         continue;
@@ -78,11 +78,10 @@ class Detective {
     }
   }
 
-  void FindSender(const FlightRecord& record, const FlightOperation& operation,
-                  const FlightGroup& group) {
+  void FindSender(const FlightRecord& record, const FlightOperation& operation) {
     const int sender = operation.peer;
     const FlightGroup* theirs =
-        Answers(sender) ? evidence_.records[sender]->FindGroup(group) : nullptr;
+        Answers(sender) ? evidence_.records[sender]->FindGroup(record, operation.group) : nullptr;
     const auto sent = theirs == nullptr                     ? int64_t{0}
                       : theirs->sends.contains(record.rank) ? theirs->sends.at(record.rank)
                                                             : int64_t{0};

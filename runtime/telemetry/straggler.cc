@@ -18,6 +18,7 @@ constexpr double kFeltByOthers = 0.15;  // of the step
 constexpr double kTimeSlice = 0.01;     // seconds; less is the operating system's choice
 constexpr double kShortest = 1e-6;      // seconds that a rank should take at least
 constexpr int64_t kTellAgain = 100;     // steps after which the same straggler is told of again
+constexpr int64_t kNever = -kTellAgain;
 
 constexpr double kUnknown = std::numeric_limits<double>::infinity();
 
@@ -46,7 +47,9 @@ std::vector<double> MediansOfOthers(const std::vector<double>& values) {
 }  // namespace
 
 StragglerDetector::StragglerDetector(const std::vector<int>& stage_of_rank, double ranks_per_core)
-    : ranks_per_core_(std::max(1.0, ranks_per_core)), first_busy_(stage_of_rank.size()) {
+    : ranks_per_core_(std::max(1.0, ranks_per_core)),
+      first_busy_(stage_of_rank.size()),
+      told_at_(stage_of_rank.size(), kNever) {
   std::map<int, std::vector<size_t>> stages;
   for (size_t rank = 0; rank < stage_of_rank.size(); ++rank) {
     stages[stage_of_rank[rank]].push_back(rank);
@@ -119,15 +122,11 @@ std::optional<Straggler> StragglerDetector::Observe(const std::vector<double>& b
   std::optional<Straggler> worst;
   for (size_t rank = 0; rank < ranks; ++rank) {
     const auto straggler = JudgeWindow(rank);
-    if (straggler && (!worst || straggler->share_of_step > worst->share_of_step)) worst = straggler;
+    if (!straggler) told_at_[rank] = kNever;  // told of at once when it comes back
+    if (!straggler || observed_ < told_at_[rank] + kTellAgain) continue;
+    if (!worst || straggler->share_of_step > worst->share_of_step) worst = straggler;
   }
-  if (!worst) {
-    last_told_ = -1;  // it has recovered: told of at once when it comes back
-    return std::nullopt;
-  }
-  if (worst->rank == last_told_ && observed_ < told_at_ + kTellAgain) return std::nullopt;
-  last_told_ = worst->rank;
-  told_at_ = observed_;
+  if (worst) told_at_[worst->rank] = observed_;
   return worst;
 }
 

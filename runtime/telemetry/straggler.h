@@ -49,8 +49,7 @@ class StragglerDetector {
   std::vector<std::vector<double>> first_busy_;  // of each rank in the first window
   std::vector<double> at_start_;                 // each rank's median of the first window
   int64_t observed_ = 0;
-  int last_told_ = -1;
-  int64_t told_at_ = 0;
+  std::vector<int64_t> told_at_;  // by rank: when it was last told of
 };
 
 }  // namespace cairn

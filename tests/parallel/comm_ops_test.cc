@@ -180,6 +180,18 @@ TEST(CommOps, StridedOperands) {
   });
 }
 
+TEST(CommOps, ACopyIsAsCheapToHaveAgain) {
+  RunLocalRanks(2, [](Communicator& group) {
+    const std::unique_ptr<Device> device = NewCpuDevice();
+    Tape tape;
+    Value x = tape.Input(Rows(*device, 2, 0));
+    x.again = [data = x.data] { return data; };
+    const Value copy = CopyToTensorParallel(tape, x, group);
+    ASSERT_TRUE(copy.again != nullptr);
+    EXPECT_EQ(copy.again().raw(), x.data.raw());
+  });
+}
+
 TEST(CommOps, AConstantIsNotRecorded) {
   RunLocalRanks(2, [](Communicator& group) {
     const std::unique_ptr<Device> device = NewCpuDevice();

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "parallel/checkpoint_saver.h"
+#include "parallel/host_memory.h"
 #include "parallel/mesh.h"
 #include "parallel/mpi_communicator.h"
 #include "runtime/base/error.h"
@@ -48,6 +49,24 @@ TEST_P(TransportTest, ReductionsOfSeveralChunks) {
   testing::CheckEveryVerb(*world_, *stream, DType::kFloat64, 20'001);  // one, not gathered whole
   testing::CheckEveryVerb(*world_, *stream, DType::kFloat32, 300'007);
   testing::CheckEveryVerb(*world_, *stream, DType::kBFloat16, 600'011);
+}
+
+TEST_F(MpiCommunicatorTest, RanksOfOneHostShareMemory) {
+  EXPECT_NE(HostMemory::New(MPI_COMM_WORLD, "world", 10'000), nullptr);
+}
+
+// A long message needs its sender's help where the receiver cannot read it by itself: rank 0 waits
+// in a collective for a rank that waits for rank 0's message.
+TEST_P(TransportTest, AMessageArrivesWhileItsSenderWaitsInACollective) {
+  if (world_->size() == 1) return;
+  const std::unique_ptr<Stream> stream = NewInlineStream();
+  const std::unique_ptr<Device> device = NewCpuDevice();
+  const std::unique_ptr<Communicator> pair = world_->Split(0, world_->rank(), "pair");
+  const Tensor message = Tensor::Zeros({4'000'000}, DType::kFloat32, *device);
+  const Tensor sum = Tensor::Zeros({50'000}, DType::kFloat32, *device);
+  if (world_->rank() == 0) pair->Send(message, world_->size() - 1, *stream);
+  if (world_->rank() == world_->size() - 1) pair->Recv(message, 0, *stream);
+  world_->AllReduce(sum, ReduceOp::kSum, *stream);
 }
 
 TEST_P(TransportTest, OfPartsOfTheWorldAsWell) {

@@ -59,6 +59,48 @@ class LaunchSlurmTest : public ::testing::Test {
   const Workspace workspace_;
 };
 
+TEST_F(LaunchSlurmTest, AJobThatFailsQueuesAgainWhileThatHelps) {
+  Write("bin/srun",
+        "#!/bin/sh\ncase $* in *--mpi=list*) echo pmix ;; *) exit $(cat srun.status) ;; esac\n");
+  Write("bin/scontrol", "#!/bin/sh\necho \"$@\" >>requeued\n");
+  workspace_.RunWell("chmod +x bin/*");
+  RunWell(kSubmit);
+  int requeued = 0;
+  const auto live = [&](int status, bool again) {
+    Write("srun.status", std::to_string(status));
+    const Outcome outcome = Run("SLURM_JOB_ID=42 SLURM_NNODES=1 bash run/slurm/job.sbatch");
+    EXPECT_EQ(outcome.status, status) << outcome.out << outcome.err;
+    requeued += again ? 1 : 0;
+    std::string expected;
+    for (int i = 0; i < requeued; ++i) expected += "requeue 42\n";
+    EXPECT_EQ(ReadText(workspace_ / "requeued"), expected) << outcome.out << outcome.err;
+    return outcome.out + outcome.err;
+  };
+  live(3, true);
+  live(137, true);
+  live(4, true);  // saved: what failed before no longer counts
+  live(3, true);
+  live(3, true);
+  // A new checkpoint, too, is progress; one that went is none.
+  fs::create_directories(workspace_ / "run/checkpoints/step-00000007");
+  Write("bin/srun",
+        "#!/bin/sh\ncase $* in *--mpi=list*) echo pmix ;; *) : "
+        ">run/checkpoints/step-00000007/COMMIT; exit 3 ;; esac\n");
+  live(3, true);
+  Write("bin/srun",
+        "#!/bin/sh\ncase $* in *--mpi=list*) echo pmix ;; *) rm -f run/checkpoints/step-*/COMMIT; "
+        "exit $(cat srun.status) ;; esac\n");
+  live(1, true);
+  live(3, true);
+  EXPECT_THAT(live(3, false), HasSubstr("given up after 3 lives without a new checkpoint"));
+  for (const int final_status : {0, 2}) live(final_status, false);
+  // A job that is written anew starts to count anew.
+  live(3, true);
+  live(3, true);
+  RunWell("rm run/slurm/job; " + std::string(kSubmit));
+  live(3, true);
+}
+
 TEST_F(LaunchSlurmTest, SubmitsAsksCancelsAndPrints) {
   EXPECT_EQ(RunWell(kSubmit), "42\n");
   EXPECT_EQ(ReadText(workspace_ / "calls"), "sbatch|--parsable|run/slurm/job.sbatch|\n");

@@ -72,11 +72,16 @@ TEST_F(SupervisorTest, AFailureWithProgressIsStartedAgain) {
 }
 
 TEST_F(SupervisorTest, StatusesThatAnotherStartWouldNotChangeAreFinal) {
-  for (const int status : {0, 1, 2, 4}) {
+  for (const int status : {0, 2, 4}) {
     fs::remove(folder_ / "starts");
     EXPECT_EQ(Run(fmt::format("exit {}", status)), status);
     EXPECT_EQ(Starts(), 1);
   }
+}
+
+TEST_F(SupervisorTest, MpirunThatLostAHostIsAFailure) {
+  EXPECT_EQ(Run("[ $start -gt 1 ] || exit 1"), 0);
+  EXPECT_EQ(Starts(), 2);
 }
 
 TEST_F(SupervisorTest, AKilledProcessIsAFailure) {

@@ -116,6 +116,28 @@ TEST_F(LinearTest, FrozenAndConstantPartsAreSkipped) {
   EXPECT_NE(testing::ToDoubles(grad.sum()), std::vector<double>(20, 0.0));
 }
 
+TEST_F(LinearTest, AnInputThatIsCheapIsComputedAgain) {
+  Weight weight{RandomTensor(*device_, {5, 4}, 1)};
+  MainGrad kept(Tensor::Zeros({5, 4}, DType::kFloat32, *device_));
+  MainGrad again(Tensor::Zeros({5, 4}, DType::kFloat32, *device_));
+  const Tensor dy = RandomTensor(*device_, {3, 5}, 4);
+  int computed = 0;
+  for (MainGrad* grad : {&kept, &again}) {
+    weight.grad = grad;
+    Value x{RandomTensor(*device_, {3, 4}, 2)};
+    if (grad == &again) {
+      x.again = [&] {
+        ++computed;
+        return RandomTensor(*device_, {3, 4}, 2);
+      };
+    }
+    Tape tape;
+    tape.Backward(Linear(tape, x, weight, nullptr), dy);
+  }
+  EXPECT_EQ(computed, 1);
+  EXPECT_EQ(testing::Bits(again.sum()), testing::Bits(kept.sum()));
+}
+
 struct Result {
   std::vector<uint8_t> y;
   std::vector<uint8_t> dx;

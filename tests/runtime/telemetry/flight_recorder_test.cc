@@ -102,10 +102,14 @@ TEST(FlightRecorderTest, JsonRoundTrip) {
   const FlightRecord read = FlightRecord::FromJson(json, "f");
   EXPECT_EQ(read.ToJson(), json);
   EXPECT_EQ(read.operations[0].bytes, 1 << 20);
-  EXPECT_NE(read.FindGroup(record.groups[0]), nullptr);
-  FlightGroup other = record.groups[0];
-  other.name = "tp";
-  EXPECT_EQ(read.FindGroup(other), nullptr);
+  EXPECT_EQ(read.FindGroup(record, 0), &read.groups[0]);
+  FlightRecord other = record;
+  other.groups[0].name = "tp";
+  EXPECT_EQ(read.FindGroup(other, 0), nullptr);
+  other = record;
+  other.groups.push_back(other.groups[0]);  // a second one, which this rank has not
+  EXPECT_EQ(read.FindGroup(other, 0), &read.groups[0]);
+  EXPECT_EQ(read.FindGroup(other, 1), nullptr);
 }
 
 TEST(FlightRecorderTest, WhatIsNoRecordIsRefused) {
