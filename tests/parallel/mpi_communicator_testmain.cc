@@ -64,6 +64,8 @@ TEST_P(TransportTest, AMessageArrivesWhileItsSenderWaitsInACollective) {
   const std::unique_ptr<Communicator> pair = world_->Split(0, world_->rank(), "pair");
   const Tensor message = Tensor::Zeros({4'000'000}, DType::kFloat32, *device);
   const Tensor sum = Tensor::Zeros({50'000}, DType::kFloat32, *device);
+  world_->AllReduce(sum, ReduceOp::kSum,
+                    *stream);  // the ranks have met; only now they share memory
   if (world_->rank() == 0) pair->Send(message, world_->size() - 1, *stream);
   if (world_->rank() == world_->size() - 1) pair->Recv(message, 0, *stream);
   world_->AllReduce(sum, ReduceOp::kSum, *stream);
