@@ -64,9 +64,9 @@ std::vector<CollectiveRow> MeasureAll(Communicator& world, const CollectiveArgum
     const Tensor whole = Tensor::Zeros({part * world.size()}, DType::kFloat32, *device);
     const Tensor other = Tensor::Zeros(whole.shape(), DType::kFloat32, *device);
     const Tensor own = other.Narrow(0, 0, part);
-    CollectiveRow row{static_cast<int64_t>(whole.bytes()), {}};
+    CollectiveRow row{size, {}};
     const auto measure = [&](const std::function<void()>& call) {
-      row.seconds.push_back(MeasureVerb(world, row.bytes, arguments.repeat, call));
+      row.seconds.push_back(MeasureVerb(world, size, arguments.repeat, call));
     };
     measure([&] { world.AllReduce(whole, ReduceOp::kSum, stream); });
     measure([&] { world.AllGather(whole, own, stream); });
