@@ -94,11 +94,15 @@ std::optional<std::string> ClosestName(std::string_view word,
   for (const std::string& candidate : candidates) {
     if (candidate.size() > kLongestWord) continue;
     const std::string lower_candidate = Lower(candidate);
-    const size_t distance = EditDistance(lower, lower_candidate);
     // A distance of the whole candidate means that nothing of it was typed.
-    if (distance < smallest && distance < candidate.size()) {
-      smallest = distance;
-      closest = &candidate;
+    const size_t limit = std::min(smallest, candidate.size());
+    // No distance is less than the difference of lengths, and most names need no closer look.
+    if (std::max(word.size(), candidate.size()) - std::min(word.size(), candidate.size()) < limit) {
+      const size_t distance = EditDistance(lower, lower_candidate);
+      if (distance < limit) {
+        smallest = distance;
+        closest = &candidate;
+      }
     }
     if (word.size() > 1 && lower_candidate.find(lower) != std::string::npos) {
       container = &candidate;
