@@ -19,6 +19,9 @@ namespace cairn {
 struct Microbatch {
   Tensor tokens;   ///< int32 [T]; needed on the first stage
   Tensor targets;  ///< int32 [T], -1: not counted in the loss; needed on the last stage
+  /// fp32 [T]: the gradient of the training objective with respect to each token's loss; needed on
+  /// the last stage where there is a backward pass.
+  Tensor loss_gradient;
   int64_t samples = 0;
   int64_t seq_length = 0;
   int64_t first_sample = 0;

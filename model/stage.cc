@@ -13,7 +13,11 @@ void ModelStage::Begin(std::vector<Microbatch> microbatches, uint64_t seed, uint
   seed_ = seed;
   step_ = step;
   training_ = training;
-  gradient_scale_ = gradient_scale;
+  if (!training || !parallel_.mesh->last_stage()) return;
+  const Tensor& targets = microbatches_.front().targets;
+  const Tensor loss_gradient = Tensor::Empty(targets.shape(), DType::kFloat32, targets.device());
+  Fill(loss_gradient, gradient_scale);
+  for (Microbatch& batch : microbatches_) batch.loss_gradient = loss_gradient;
 }
 
 Shape ModelStage::boundary_shape() const {
@@ -30,12 +34,6 @@ Value ModelStage::Forward(Tape& tape, const Value& input, int microbatch) {
     };
   }
   return stage_->Forward(context, input);
-}
-
-Tensor ModelStage::LossGradient(const Tensor& loss) {
-  Tensor gradient = loss.EmptyLike();
-  Fill(gradient, gradient_scale_);
-  return gradient;
 }
 
 }  // namespace cairn

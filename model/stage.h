@@ -29,7 +29,7 @@ class ModelStage : public PipelineStage {
   Shape boundary_shape() const override;
   DType boundary_dtype() const override { return dtype_; }
   Value Forward(Tape& tape, const Value& input, int microbatch) override;
-  Tensor LossGradient(const Tensor& loss) override;
+  Tensor LossGradient(int microbatch) override { return microbatches_[microbatch].loss_gradient; }
 
  private:
   GptStage* stage_;
@@ -40,7 +40,6 @@ class ModelStage : public PipelineStage {
   uint64_t seed_ = 0;
   uint32_t step_ = 0;
   bool training_ = true;
-  double gradient_scale_ = 1;
   Probe probe_;
 };
 

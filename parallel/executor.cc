@@ -32,11 +32,11 @@ void PipelineExecutor::Forward(InFlight& flight, int microbatch, const Tape::Opt
   }
 }
 
-void PipelineExecutor::BackwardInput(InFlight& flight, bool whole) {
+void PipelineExecutor::BackwardInput(InFlight& flight, int microbatch, bool whole) {
   Stream& stream = device_->compute_stream();
   Tensor gradient;
   if (last_stage()) {
-    gradient = stage_->LossGradient(flight.output.data);
+    gradient = stage_->LossGradient(microbatch);
   } else {
     gradient = Tensor::Empty(stage_->boundary_shape(), stage_->boundary_dtype(), *device_);
     mesh_->pp_backward().Recv(gradient, mesh_->coordinate().pp + 1, stream);
@@ -68,7 +68,7 @@ std::vector<Tensor> PipelineExecutor::Run() {
       case ActionKind::kBackward:
       case ActionKind::kBackwardInput:
         if (--backwards_left == 0 && before_last_backward_) before_last_backward_();
-        BackwardInput(flight, action.kind == ActionKind::kBackward);
+        BackwardInput(flight, action.microbatch, action.kind == ActionKind::kBackward);
         if (action.kind == ActionKind::kBackwardInput) break;
         [[fallthrough]];
       case ActionKind::kBackwardWeight:

@@ -20,10 +20,10 @@ class PipelineStage {
   virtual Shape boundary_shape() const = 0;
   virtual DType boundary_dtype() const = 0;
   /// Runs the stage. `input` is what the previous stage sent (no data on the first stage). The last
-  /// stage returns its loss per token, whose gradient is LossGradient().
+  /// stage returns its loss per token.
   virtual Value Forward(Tape& tape, const Value& input, int microbatch) = 0;
   /// The gradient with which the backward pass of the last stage starts; shaped like its output.
-  virtual Tensor LossGradient(const Tensor& loss) = 0;
+  virtual Tensor LossGradient(int microbatch) = 0;
 };
 
 /// Runs any verified schedule on one rank: for each action it receives what the action needs, runs
@@ -59,7 +59,7 @@ class PipelineExecutor {
 
   void Forward(InFlight& flight, int microbatch, const Tape::Options& options);
   /// `whole`: the schedule wants the weights' gradients right after.
-  void BackwardInput(InFlight& flight, bool whole);
+  void BackwardInput(InFlight& flight, int microbatch, bool whole);
   bool first_stage() const { return mesh_->first_stage(); }
   bool last_stage() const { return mesh_->last_stage(); }
 

@@ -1,26 +1,82 @@
 #include "model/layers/loss.h"
 
+#include <glog/logging.h>
+
+#include <algorithm>
+
 #include "runtime/ops/cross_entropy.h"
+#include "runtime/ops/linear.h"
+#include "runtime/ops/matmul.h"
 
 namespace cairn {
+namespace {
 
-Value VocabParallelCrossEntropy(Tape& tape, const Value& logits, const Tensor& targets,
-                                const VocabShard& shard, Communicator& tp) {
-  Device& device = logits.data.device();
-  const int64_t tokens = logits.data.dim(0);
-  const Tensor parts = Tensor::Empty({tp.size(), tokens, 3}, DType::kFloat32, device);
-  const Tensor own = parts.Select(tp.rank());
-  CrossEntropyStats(own, logits.data, targets, shard.first_row, shard.rows);
-  if (tp.size() > 1) tp.AllGather(parts, own, device.compute_stream());
+// Tokens of a chunk, of which as many as fit `logits_bytes`; all chunks are about equal. Samples
+// stay whole where products run sample by sample.
+int64_t TokensAtOnce(int64_t tokens, int64_t rows_per_sample, int64_t row_bytes,
+                     int64_t logits_bytes) {
+  const int64_t unit = std::max<int64_t>(1, rows_per_sample);
+  const int64_t units = (tokens + unit - 1) / unit;
+  const int64_t fit = std::max<int64_t>(1, logits_bytes / (row_bytes * unit));
+  const int64_t chunks = (units + fit - 1) / fit;
+  return (units + chunks - 1) / chunks * unit;
+}
 
+}  // namespace
+
+Value VocabParallelLoss(ForwardContext& context, const Value& x, Weight& weight,
+                        const VocabShard& shard, Communicator& tp, int64_t logits_bytes) {
+  Tape& tape = context.tape;
+  Device& device = x.data.device();
+  const Microbatch& batch = context.batch;
+  const int64_t row_block = tape.options().rows_per_sample;
+  const int64_t tokens = x.data.dim(0);
+  const int64_t columns = weight.value.dim(0);
+  // Who looks at the logits wants to see them whole.
+  const int64_t at_once =
+      context.probe
+          ? tokens
+          : TokensAtOnce(tokens, row_block,
+                         columns * static_cast<int64_t>(DTypeSize(x.data.dtype())), logits_bytes);
+  MainGrad* const weight_grad = tape.recording() ? weight.grad : nullptr;
+  const bool backward = x.needs_gradient() || weight_grad != nullptr;
+  Tensor dx = x.needs_gradient() ? x.data.EmptyLike() : Tensor();
   Tensor loss = Tensor::Empty({tokens}, DType::kFloat32, device);
-  const Tensor logsumexp = Tensor::Empty({tokens}, DType::kFloat32, device);
-  CrossEntropyMerge(loss, logsumexp, parts, targets);
-  return tape.Record("cross_entropy", loss,
-                     [logits, targets, logsumexp, shard](Tape& t, const Tensor& loss_gradient) {
-                       CrossEntropyGradient(logits.data, targets, logsumexp, shard.first_row,
-                                            shard.rows, loss_gradient);
-                       t.AddGradient(logits.id, logits.data);
+  const Tensor logsumexp = loss.EmptyLike();
+  for (int64_t begin = 0; begin < tokens; begin += at_once) {
+    const auto part = [begin, count = std::min(at_once, tokens - begin)](const Tensor& rows) {
+      return rows.Narrow(0, begin, count);
+    };
+    const Tensor inputs = part(x.data);
+    const Tensor targets = part(batch.targets);
+    const Tensor logits = Tensor::Empty({inputs.dim(0), columns}, x.data.dtype(), device);
+    Matmul(logits, inputs, weight.value, {.transpose_b = true, .row_block = row_block});
+    context.Observe("logits", Value{logits});
+
+    const Tensor stats = Tensor::Empty({tp.size(), inputs.dim(0), 3}, DType::kFloat32, device);
+    const Tensor own = stats.Select(tp.rank());
+    CrossEntropyStats(own, logits, targets, shard.first_row, shard.rows);
+    if (tp.size() > 1) tp.AllGather(stats, own, device.compute_stream());
+    CrossEntropyMerge(part(loss), part(logsumexp), stats, targets);
+    if (!backward) continue;
+
+    CrossEntropyGradient(logits, targets, part(logsumexp), shard.first_row, shard.rows,
+                         part(batch.loss_gradient));
+    if (weight_grad != nullptr) AddWeightGradient(*weight_grad, logits, inputs, row_block);
+    if (dx.defined()) Matmul(part(dx), logits, weight.value, {.row_block = row_block});
+  }
+  if (!backward) return Value{std::move(loss)};
+  if (weight_grad != nullptr) weight_grad->NoteUse();
+  return tape.Record("loss", std::move(loss),
+                     [weight_grad, dx = std::move(dx), id = x.id,
+                      expected = batch.loss_gradient.raw()](Tape& t, const Tensor& loss_gradient) {
+                       CHECK(loss_gradient.raw() == expected)
+                           << "the gradient is that of another loss";
+                       // Here, as with any other op: a gradient is complete when its backward pass
+                       // is.
+                       if (weight_grad != nullptr)
+                         t.DeferWeightGradient([=] { weight_grad->NoteContribution(); });
+                       t.AddGradient(id, dx);
                      });
 }
 

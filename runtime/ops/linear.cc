@@ -16,7 +16,8 @@ namespace {
 constexpr int64_t kSliceElements = 1 << 20;
 constexpr int64_t kSliceRowBlock = 256;
 
-// grad [out, in] += dyᵀ [out, T] · x [T, in].
+}  // namespace
+
 void AddWeightGradient(MainGrad& grad, const Tensor& dy, const Tensor& x, int64_t rows_per_sample) {
   if (!grad.exact()) {
     Matmul(grad.sum(), dy, x, {.transpose_a = true, .accumulate = true});
@@ -41,8 +42,6 @@ void AddWeightGradient(MainGrad& grad, const Tensor& dy, const Tensor& x, int64_
     }
   }
 }
-
-}  // namespace
 
 Value Linear(Tape& tape, const Value& x, Weight& weight, Weight* bias) {
   const int64_t row_block = tape.options().rows_per_sample;

@@ -10,4 +10,7 @@ namespace cairn {
 /// x and db += Σ_t dy.
 Value Linear(Tape& tape, const Value& x, Weight& weight, Weight* bias);
 
+/// grad [out, in] += dyᵀ · x, with dy [T, out] and x [T, in]. `rows_per_sample` as a tape has it.
+void AddWeightGradient(MainGrad& grad, const Tensor& dy, const Tensor& x, int64_t rows_per_sample);
+
 }  // namespace cairn

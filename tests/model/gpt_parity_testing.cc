@@ -35,7 +35,7 @@ class LogitsStage : public PipelineStage {
     return mesh_.last_stage() ? stage_.ForwardLogits(context, input)
                               : stage_.Forward(context, input);
   }
-  Tensor LossGradient(const Tensor&) override {
+  Tensor LossGradient(int) override {
     Throw(ErrorKind::kInternal, "LogitsStage", "logits have no gradient here");
   }
 

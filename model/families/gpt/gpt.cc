@@ -75,19 +75,22 @@ Value GptStage::Layers(ForwardContext& context, const Value& input) {
   return x;
 }
 
-Value GptStage::ForwardLogits(ForwardContext& context, const Value& input) {
+Value GptStage::HeadInput(ForwardContext& context, const Value& input) {
   CHECK(parallel_.mesh->last_stage());
-  const Value normed = final_norm_->Forward(context, Layers(context, input));
-  Value logits = Linear(context.tape, EnterTensorParallel(context, parallel_, normed),
-                        token_embedding_->weight, nullptr);
+  return EnterTensorParallel(context, parallel_,
+                             final_norm_->Forward(context, Layers(context, input)));
+}
+
+Value GptStage::ForwardLogits(ForwardContext& context, const Value& input) {
+  Value logits = Linear(context.tape, HeadInput(context, input), token_embedding_->weight, nullptr);
   context.Observe("logits", logits);
   return logits;
 }
 
 Value GptStage::Forward(ForwardContext& context, const Value& input) {
   if (!parallel_.mesh->last_stage()) return Layers(context, input);
-  Value loss = VocabParallelCrossEntropy(context.tape, ForwardLogits(context, input),
-                                         context.batch.targets, vocab_shard_, parallel_.tp());
+  Value loss = VocabParallelLoss(context, HeadInput(context, input), token_embedding_->weight,
+                                 vocab_shard_, parallel_.tp());
   context.Observe("loss", loss);
   return loss;
 }

@@ -38,6 +38,8 @@ class GptStage {
  private:
   Value Embed(ForwardContext& context);
   Value Layers(ForwardContext& context, const Value& input);
+  /// All T rows for the output layer.
+  Value HeadInput(ForwardContext& context, const Value& input);
 
   ModelParallel parallel_;
   GptConfig config_;
