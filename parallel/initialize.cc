@@ -1,5 +1,7 @@
 #include "parallel/initialize.h"
 
+#include <algorithm>
+#include <span>
 #include <vector>
 
 #include "runtime/base/cpu_kernel.h"
@@ -34,37 +36,51 @@ int64_t GlobalIndex(const Shape& global, const Rectangle& rectangle, int64_t ele
   return index;
 }
 
-}  // namespace
+// Elements that are made on the host at a time: the memory does not grow with the parameter.
+constexpr int64_t kSlice = 1 << 20;
 
-void InitializeWeights(const StatePiece& piece, uint64_t seed) {
-  if (piece.data.on_meta()) return;
-  const Parameter& parameter = *piece.parameter;
-  std::vector<float> values(piece.data.numel(), 0.0f);  // padding stays zero
+// out = the elements [begin, begin + size of out) of this rank's part of the parameter.
+void FillSlice(std::span<float> out, const Parameter& parameter, int64_t begin,
+               const RandomKey& key) {
+  std::ranges::fill(out, 0.0f);  // padding stays so
   std::vector<int64_t> starts;
   const std::vector<Rectangle> rectangles =
-      parameter.shard.FlatRange(piece.begin, piece.begin + piece.data.numel(), &starts);
-  const RandomKey key = InitKey(seed, parameter.name);
+      parameter.shard.FlatRange(begin, begin + std::ssize(out), &starts);
   for (size_t r = 0; r < rectangles.size(); ++r) {
-    float* out = values.data() + (starts[r] - piece.begin);
-    ParallelFor(rectangles[r].numel(), 1 << 12, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
+    float* const elements = out.data() + (starts[r] - begin);
+    ParallelFor(rectangles[r].numel(), 1 << 12, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
         switch (parameter.init.kind) {
           case InitSpec::Kind::kZeros:
             break;
           case InitSpec::Kind::kOnes:
-            out[i] = 1.0f;
+            elements[i] = 1.0f;
             break;
           case InitSpec::Kind::kNormal: {
             const int64_t index = GlobalIndex(parameter.shard.global_shape, rectangles[r], i);
-            out[i] = static_cast<float>(parameter.init.standard_deviation *
-                                        RandomNormal(key, static_cast<uint64_t>(index)));
+            elements[i] = static_cast<float>(parameter.init.standard_deviation *
+                                             RandomNormal(key, static_cast<uint64_t>(index)));
             break;
           }
         }
       }
     });
   }
-  CopyTo(piece.data, Tensor::FromHost<float>(values, piece.data.shape(), piece.data.device()));
+}
+
+}  // namespace
+
+void InitializeWeights(const StatePiece& piece, uint64_t seed) {
+  if (piece.data.on_meta()) return;
+  const RandomKey key = InitKey(seed, piece.parameter->name);
+  const int64_t size = piece.data.numel();
+  std::vector<float> slice(std::min(size, kSlice));
+  for (int64_t done = 0; done < size; done += kSlice) {
+    const auto out = std::span(slice).first(std::min(kSlice, size - done));
+    FillSlice(out, *piece.parameter, piece.begin + done, key);
+    const Tensor part = piece.data.Narrow(0, done, std::ssize(out));
+    CopyTo(part, Tensor::FromHost<float>(out, part.shape(), part.device()));
+  }
 }
 
 }  // namespace cairn

@@ -23,11 +23,14 @@ const char* MemoryCategoryName(MemoryCategory category) {
   return "unknown";
 }
 
-// Four classes an octave: at most a quarter of a block is slack.
+// Four classes an octave of small blocks: at most a quarter is slack. Sixteen of large ones, which
+// come in few sizes.
 size_t Allocator::SizeClass(size_t bytes) {
   constexpr size_t kSmallest = 64;
   if (bytes <= kSmallest) return kSmallest;
-  const size_t step = std::max<size_t>(kSmallest, std::bit_floor(bytes - 1) / 4);
+  constexpr size_t kLarge = size_t{1} << 20;
+  const size_t classes = bytes > kLarge ? 16 : 4;
+  const size_t step = std::max<size_t>(kSmallest, std::bit_floor(bytes - 1) / classes);
   return (bytes + step - 1) / step * step;
 }
 
