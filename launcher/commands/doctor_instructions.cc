@@ -21,8 +21,9 @@ struct Instructions {
   bool avx2 = false;
   bool avx512 = false;
   bool avx512_bf16 = false;
-  bool amx_bf16 = false;       ///< listed
-  bool amx_described = false;  ///< the tiles' shape is told (leaf 1DH), without which none works
+  bool amx_bf16 = false;  ///< listed
+  bool amx_described =
+      false;  ///< the tiles' shape is told (leaf 1DH), without which no library uses them
   bool amx_permitted = false;  ///< Linux lets this process use the tile registers
 };
 
@@ -112,12 +113,17 @@ DoctorCheck CheckAmx(const Instructions& found) {
   check.facts = {{"listed", found.amx_bf16},
                  {"tiles_described", found.amx_described},
                  {"permitted", found.amx_permitted},
-                 {"usable", found.amx_bf16 && found.amx_described && found.amx_permitted}};
+                 {"usable", found.amx_bf16 && found.amx_permitted &&
+                                (found.amx_described || HasOwnAmxProducts())}};
   if (!found.amx_bf16) {
     check.text = "not in this processor";
   } else if (!found.amx_permitted) {
     check.text = "in the processor, but the kernel does not grant its registers";
     check.Warn("bf16 runs without it: Linux 5.16 or newer grants them, unless a sandbox forbids");
+  } else if (HasOwnAmxProducts()) {
+    check.text =
+        "usable by Cairn's own products; libraries do without, for the leaf that describes its "
+        "tiles (CPUID 1DH) is empty";
   } else if (!found.amx_described) {
     check.text = "listed, but the leaf that describes its tiles (CPUID 1DH) is empty";
     check.Warn("bf16 runs without it: the virtual machine's host must pass that leaf on");
@@ -131,9 +137,11 @@ DoctorCheck CheckMatrixProducts() {
   DoctorCheck check("matrix products");
   const bool fast_bf16 = HasFastBFloat16Products();
   const char* isa = IsaName(dnnl::get_effective_cpu_isa());
-  check.text =
-      fmt::format("oneDNN with {}; bf16 is {} than fp32", isa, fast_bf16 ? "faster" : "not faster");
-  check.facts = {{"onednn_isa", isa}, {"bf16_faster", fast_bf16}};
+  const bool own_amx = HasOwnAmxProducts();
+  check.text = fmt::format("oneDNN with {}{}; bf16 is {} than fp32", isa,
+                           own_amx ? ", bf16 by Cairn's own with AMX" : "",
+                           fast_bf16 ? "faster" : "not faster");
+  check.facts = {{"onednn_isa", isa}, {"own_amx", own_amx}, {"bf16_faster", fast_bf16}};
   return check;
 }
 

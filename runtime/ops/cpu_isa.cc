@@ -1,9 +1,9 @@
 #include "runtime/ops/cpu_isa.h"
 
-#include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "runtime/base/error.h"
+#include "runtime/ops/amx.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -27,14 +27,13 @@ bool AnnouncesAmx() {
   return __get_cpuid_count(kFeatureLeaf, 0, &a, &b, &c, &d) != 0 && (d & kAmxTileBit) != 0;
 }
 
-// The tile palette is described and Linux lets this process (and threads it starts later) use it.
-bool AmxUsable() {
+bool DescribesTiles() {
   unsigned max_palette = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid_count(kTileLeaf, 0, &max_palette, &b, &c, &d) == 0 || max_palette == 0) {
-    return false;
-  }
-  return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureTileData) == 0;
+  return __get_cpuid_count(kTileLeaf, 0, &max_palette, &b, &c, &d) != 0 && max_palette != 0;
 }
+
+// Linux lets this process, and threads that it starts later, use the tile registers.
+bool MayUseTiles() { return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureTileData) == 0; }
 
 bool IsIntel() {
   unsigned max_leaf = 0, b = 0, c = 0, d = 0;
@@ -45,29 +44,36 @@ bool IsIntel() {
 #else
 
 bool AnnouncesAmx() { return false; }
-bool AmxUsable() { return false; }
+bool DescribesTiles() { return false; }
+bool MayUseTiles() { return false; }
 bool IsIntel() { return false; }
 
 #endif
 
-void Configure() {
-  if (!AnnouncesAmx() || AmxUsable()) return;
+// True if products of Cairn's own are to use AMX.
+bool Configure() {
+  if (!AnnouncesAmx()) return false;
+  const bool granted = MayUseTiles();
+  if (granted && DescribesTiles()) return false;
   if (dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16) != dnnl_success) {
     Throw(ErrorKind::kDevice, "oneDNN",
           "this machine's AMX cannot be used, and oneDNN was used before it could be told so; set "
           "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment");
   }
+  return granted && cpu::TilesWork();
 }
 
 }  // namespace
 
-void ConfigureCpuLibraries() {
-  static std::once_flag once;
-  std::call_once(once, Configure);
+void ConfigureCpuLibraries() { (void)HasOwnAmxProducts(); }
+
+bool HasOwnAmxProducts() {
+  static const bool own = Configure();
+  return own;
 }
 
 bool HasFastBFloat16Products() {
-  ConfigureCpuLibraries();
+  if (HasOwnAmxProducts()) return true;
   switch (dnnl::get_effective_cpu_isa()) {
     case dnnl::cpu_isa::avx512_core_bf16:
       return !IsIntel();

@@ -12,6 +12,10 @@ namespace cairn {
 /// process that asks.
 void ConfigureCpuLibraries();
 
+/// True where AMX works (a trial tells) but the processor does not describe its tiles, so that no
+/// library uses it: bf16 products are then Cairn's own, of matmul_tiles.h.
+bool HasOwnAmxProducts();
+
 /// True where a bf16 product runs faster in bf16 than in fp32 after conversion: AMX that works, or
 /// AMD's vdpbf16ps (twice the rate of fp32). Intel's vdpbf16ps has half the rate of fp32.
 bool HasFastBFloat16Products();

@@ -8,6 +8,7 @@
 
 #include "runtime/base/cpu_kernel.h"
 #include "runtime/base/error.h"
+#include "runtime/ops/amx.h"
 #include "runtime/ops/cpu_isa.h"
 #include "runtime/ops/parallel_tasks.h"
 #include "runtime/tensor/elementwise.h"
@@ -186,6 +187,11 @@ void Matmul(const Tensor& c, const Tensor& a, const Tensor& b, const MatmulOptio
     if (options.row_block == 0) return ProductFloat32(c, a, b, options, bias);
     return ForEachTile(c, a, b, options, bias, row_block, ProductFloat32);
   }
+#if defined(__x86_64__)
+  if (a.dtype() == DType::kBFloat16 && HasOwnAmxProducts()) {
+    return TileMatmul<AmxTiles>(c, a, b, options, bias);
+  }
+#endif
   if (a.dtype() == DType::kBFloat16 && HasFastBFloat16Products()) {
     if (options.row_block == 0) return ProductBFloat16(c, a, b, options, bias);
     return ForEachTile(c, a, b, options, bias, row_block, ProductBFloat16);
