@@ -78,7 +78,7 @@ void Diagnosis::LookAtState(const std::vector<StatePiece>& state) {
   }
   for (const Parameter* parameter : *parameters_) {
     Look({static_cast<int64_t>(Kind::kWeight), mesh_->coordinate().pp, IndexOf(*parameter)},
-         parameter->weight.value, [&] {
+         parameter->weight.Current(), [&] {
            return fmt::format("\"{}\" (the weight that is computed with) is not finite on rank {}",
                               parameter->name, rank);
          });

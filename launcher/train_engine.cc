@@ -27,7 +27,8 @@ TrainEngine::TrainEngine(const TrainConfig& config, const Mesh& mesh, Device& de
                                               MakeComputeDType(config));
   reducer_ = std::make_unique<GradReducer>(*buffers_, mesh, buffers_->options().shards > 1,
                                            config.parallel().overlap_grad_reduce());
-  optimizer_ = std::make_unique<DistributedOptimizer>(*buffers_, mesh, MakeAdamWOptions(config));
+  optimizer_ = std::make_unique<DistributedOptimizer>(*buffers_, mesh, MakeAdamWOptions(config),
+                                                      config.parallel().overlap_param_gather());
   Tape::Options tape_options;
   if (config.train().deterministic()) tape_options.rows_per_sample = gpt.seq_length;
   executor_ = std::make_unique<PipelineExecutor>(MakeVerifiedSchedule(config, mesh.shape().world()),

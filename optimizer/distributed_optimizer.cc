@@ -11,8 +11,9 @@
 namespace cairn {
 
 DistributedOptimizer::DistributedOptimizer(ParameterBuffers& buffers, const Mesh& mesh,
-                                           const AdamWOptions& options)
-    : buffers_(&buffers), mesh_(&mesh), options_(options) {
+                                           const AdamWOptions& options, bool overlap)
+    : buffers_(&buffers), mesh_(&mesh), options_(options), gathered_(buffers.buckets().size()) {
+  if (overlap && sharded()) gathers_ = buffers.device().NewStream("weight-gather");
   for (Bucket& bucket : buffers.buckets()) {
     ShardState shard;
     auto zeros = [&] {
@@ -25,7 +26,29 @@ DistributedOptimizer::DistributedOptimizer(ParameterBuffers& buffers, const Mesh
     shard.exp_avg_sq = zeros();
     shard.segments = SegmentsOf(bucket);
     shards_.push_back(std::move(shard));
+    if (gathers_ == nullptr) continue;
+    for (Parameter* parameter : bucket.parameters) {
+      parameter->weight.await = [this, b = shards_.size() - 1] { Await(b); };
+    }
   }
+}
+
+DistributedOptimizer::~DistributedOptimizer() {
+  for (Bucket& bucket : buffers_->buckets()) {
+    for (Parameter* parameter : bucket.parameters) parameter->weight.await = nullptr;
+  }
+}
+
+void DistributedOptimizer::AwaitAll() {
+  for (size_t b = 0; b < gathered_.size(); ++b) Await(b);
+}
+
+void DistributedOptimizer::Await(size_t bucket_index) {
+  std::optional<Event>& gathered = gathered_[bucket_index];
+  if (!gathered) return;
+  const FlightRecorder::Wait wait(*mesh_->world().recorder());
+  buffers_->device().compute_stream().Wait(*gathered);
+  gathered.reset();
 }
 
 std::vector<DistributedOptimizer::Segment> DistributedOptimizer::SegmentsOf(const Bucket& bucket) {
@@ -79,6 +102,7 @@ StepResult DistributedOptimizer::Step(double learning_rate, double loss_scale, b
   result.skipped = !update || !std::isfinite(result.grad_norm);
   if (result.skipped) return result;
 
+  AwaitAll();
   ++steps_;
   double factor = unscale;
   if (options_.clip_grad > 0) {
@@ -111,16 +135,24 @@ StepResult DistributedOptimizer::Step(double learning_rate, double loss_scale, b
 }
 
 void DistributedOptimizer::PublishWeights() {
-  Stream& stream = buffers_->device().compute_stream();
+  Stream& compute = buffers_->device().compute_stream();
   for (size_t b = 0; b < shards_.size(); ++b) {
     Bucket& bucket = buffers_->buckets()[b];
     const Tensor shard = bucket.ShardOf(bucket.values);
     if (shard.dtype() != DType::kFloat32) CopyTo(shard, shards_[b].main);
-    if (sharded()) mesh_->dp().AllGather(bucket.values, shard, stream);
+    if (!sharded()) continue;
+    if (gathers_ == nullptr) {
+      mesh_->dp().AllGather(bucket.values, shard, compute);
+      continue;
+    }
+    gathers_->Wait(compute.Record());
+    mesh_->dp().AllGather(bucket.values, shard, *gathers_);
+    gathered_[b] = gathers_->Record();
   }
 }
 
 std::vector<StatePiece> DistributedOptimizer::State() {
+  AwaitAll();  // the main weights may be part of what is being gathered
   std::vector<StatePiece> pieces;
   const bool holds_alone = sharded() || mesh_->coordinate().dp == 0;
   for (size_t b = 0; b < shards_.size(); ++b) {

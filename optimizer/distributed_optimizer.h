@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "parallel/mesh.h"
@@ -24,10 +26,15 @@ struct StepResult {
 
 /// AdamW (Loshchilov & Hutter 2019) on fp32 main weights. Each rank updates its shard of every
 /// bucket; under ZeRO-1 (Rajbhandari et al. 2020) shards are 1/dp and the updated weights are
-/// gathered. In fp32 without sharding the main weights are the weights themselves.
+/// gathered, behind the next forward pass if `overlap`: an op that uses a weight waits for its
+/// bucket (Weight::Current). In fp32 without sharding the main weights are the weights themselves.
 class DistributedOptimizer {
  public:
-  DistributedOptimizer(ParameterBuffers& buffers, const Mesh& mesh, const AdamWOptions& options);
+  DistributedOptimizer(ParameterBuffers& buffers, const Mesh& mesh, const AdamWOptions& options,
+                       bool overlap);
+  ~DistributedOptimizer();
+  DistributedOptimizer(const DistributedOptimizer&) = delete;
+  DistributedOptimizer& operator=(const DistributedOptimizer&) = delete;
 
   /// One step from the buckets' `shard_gradient`s, which carry the factor `loss_scale`. Unless
   /// `update`, it only measures the gradient.
@@ -62,12 +69,17 @@ class DistributedOptimizer {
   /// Whether this rank counts `bucket` in a norm over the mesh.
   bool Counts(const Bucket& bucket) const;
   double GradNorm();
+  /// The compute stream waits until the bucket's weights are gathered.
+  void Await(size_t bucket_index);
+  void AwaitAll();
 
   ParameterBuffers* buffers_;
   const Mesh* mesh_;
   AdamWOptions options_;
   std::vector<ShardState> shards_;  // by bucket
   int64_t steps_ = 0;
+  std::unique_ptr<Stream> gathers_;             // null: on the compute stream
+  std::vector<std::optional<Event>> gathered_;  // by bucket; empty: nothing to wait for
 };
 
 }  // namespace cairn

@@ -58,7 +58,7 @@ Digests DigestsOf(const ParameterBuffers& buffers, const Shared& shared) {
   for (const Parameter* parameter : buffers.parameters()) {
     if (!shared(*parameter)) continue;
     digests.names.push_back(parameter->name);
-    digests.values.push_back(DigestOf(parameter->weight.value));
+    digests.values.push_back(DigestOf(parameter->weight.Current()));
   }
   return digests;
 }

@@ -31,7 +31,8 @@ Value VocabParallelLoss(ForwardContext& context, const Value& x, Weight& weight,
   const Microbatch& batch = context.batch;
   const int64_t row_block = tape.options().rows_per_sample;
   const int64_t tokens = x.data.dim(0);
-  const int64_t columns = weight.value.dim(0);
+  const Tensor matrix = weight.Current();
+  const int64_t columns = matrix.dim(0);
   // Who looks at the logits wants to see them whole.
   const int64_t at_once =
       context.probe
@@ -50,7 +51,7 @@ Value VocabParallelLoss(ForwardContext& context, const Value& x, Weight& weight,
     const Tensor inputs = part(x.data);
     const Tensor targets = part(batch.targets);
     const Tensor logits = Tensor::Empty({inputs.dim(0), columns}, x.data.dtype(), device);
-    Matmul(logits, inputs, weight.value, {.transpose_b = true, .row_block = row_block});
+    Matmul(logits, inputs, matrix, {.transpose_b = true, .row_block = row_block});
     context.Observe("logits", Value{logits});
 
     const Tensor stats = Tensor::Empty({tp.size(), inputs.dim(0), 3}, DType::kFloat32, device);
@@ -63,7 +64,7 @@ Value VocabParallelLoss(ForwardContext& context, const Value& x, Weight& weight,
     CrossEntropyGradient(logits, targets, part(logsumexp), shard.first_row, shard.rows,
                          part(batch.loss_gradient));
     if (weight_grad != nullptr) AddWeightGradient(*weight_grad, logits, inputs, row_block);
-    if (dx.defined()) Matmul(part(dx), logits, weight.value, {.row_block = row_block});
+    if (dx.defined()) Matmul(part(dx), logits, matrix, {.row_block = row_block});
   }
   if (!backward) return Value{std::move(loss)};
   if (weight_grad != nullptr) weight_grad->NoteUse();

@@ -51,6 +51,15 @@ class MainGrad {
 struct Weight {
   Tensor value;              ///< in the compute dtype
   MainGrad* grad = nullptr;  ///< owned by the gradient buffers
+  /// Where set: makes the compute stream wait until `value` is that of this step; it may be on its
+  /// way from other ranks.
+  std::function<void()> await = {};
+
+  /// `value`, for the forward pass and whoever else comes first after an optimizer step.
+  const Tensor& Current() const {
+    if (await) await();
+    return value;
+  }
 };
 
 }  // namespace cairn

@@ -12,7 +12,7 @@ namespace cairn {
 Value BiasDropoutAdd(Tape& tape, const Value& x, Weight* bias, const Value* residual,
                      const DropoutSpec& spec) {
   Tensor y = x.data.EmptyLike();
-  BiasDropoutAddForward(y, x.data, bias != nullptr ? &bias->value : nullptr,
+  BiasDropoutAddForward(y, x.data, bias != nullptr ? &bias->Current() : nullptr,
                         residual != nullptr ? &residual->data : nullptr, spec);
   MainGrad* const grad = bias != nullptr && tape.recording() ? bias->grad : nullptr;
   const int x_id = x.id;

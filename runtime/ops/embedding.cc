@@ -11,7 +11,7 @@ namespace cairn {
 Value Embedding(Tape& tape, const Tensor& tokens, Weight& table, int64_t first_row) {
   Tensor y = Tensor::Empty({tokens.numel(), table.value.dim(-1)}, table.value.dtype(),
                            table.value.device());
-  EmbeddingForward(y, tokens, table.value, first_row);
+  EmbeddingForward(y, tokens, table.Current(), first_row);
   MainGrad* const grad = tape.recording() ? table.grad : nullptr;
   if (grad == nullptr) return Value{std::move(y)};
   grad->NoteUse();
@@ -26,7 +26,7 @@ Value Embedding(Tape& tape, const Tensor& tokens, Weight& table, int64_t first_r
 Value AddPositionEmbedding(Tape& tape, const Value& x, Weight& table, int64_t seq_length,
                            int64_t first_token) {
   Tensor y = x.data.EmptyLike();
-  PositionEmbeddingForward(y, x.data, table.value, seq_length, first_token);
+  PositionEmbeddingForward(y, x.data, table.Current(), seq_length, first_token);
   MainGrad* const grad = tape.recording() ? table.grad : nullptr;
   if (!x.needs_gradient() && grad == nullptr) return Value{std::move(y)};
   if (grad != nullptr) grad->NoteUse();

@@ -46,8 +46,8 @@ void AddWeightGradient(MainGrad& grad, const Tensor& dy, const Tensor& x, int64_
 Value Linear(Tape& tape, const Value& x, Weight& weight, Weight* bias) {
   const int64_t row_block = tape.options().rows_per_sample;
   Tensor y = Tensor::Empty({x.data.dim(0), weight.value.dim(0)}, x.data.dtype(), x.data.device());
-  Matmul(y, x.data, weight.value, {.transpose_b = true, .row_block = row_block},
-         bias != nullptr ? &bias->value : nullptr);
+  Matmul(y, x.data, weight.Current(), {.transpose_b = true, .row_block = row_block},
+         bias != nullptr ? &bias->Current() : nullptr);
   MainGrad* const weight_grad = tape.recording() ? weight.grad : nullptr;
   MainGrad* const bias_grad = tape.recording() && bias != nullptr ? bias->grad : nullptr;
   if (!x.needs_gradient() && weight_grad == nullptr && bias_grad == nullptr) {

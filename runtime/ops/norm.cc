@@ -14,7 +14,7 @@ Value LayerNorm(Tape& tape, const Value& x, Weight& gamma, Weight& beta, double 
   Tensor y = x.data.EmptyLike();
   Tensor mean = Tensor::Empty(rows, DType::kFloat32, x.data.device());
   Tensor rstd = mean.EmptyLike();
-  LayerNormForward(y, mean, rstd, x.data, gamma.value, beta.value, epsilon);
+  LayerNormForward(y, mean, rstd, x.data, gamma.Current(), beta.Current(), epsilon);
   MainGrad* const gamma_grad = tape.recording() ? gamma.grad : nullptr;
   MainGrad* const beta_grad = tape.recording() ? beta.grad : nullptr;
   if (!x.needs_gradient() && gamma_grad == nullptr && beta_grad == nullptr) {

@@ -23,6 +23,7 @@ std::vector<OptimizerLayout> Layouts() {
                                 MeshShape{.pp = 2}, MeshShape{.tp = 2, .dp = 2, .pp = 2}}) {
     for (const bool shard : {false, true}) layouts.push_back({.mesh = mesh, .shard = shard});
   }
+  layouts.push_back({.mesh = {.dp = 3}, .shard = true, .overlap = false});
   return layouts;
 }
 

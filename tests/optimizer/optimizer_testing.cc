@@ -88,7 +88,7 @@ OptimizerRank::OptimizerRank(Communicator& world, const OptimizerLayout& layout)
     : layout_(layout),
       mesh_(world, layout.mesh),
       buffers_(MakeParameters(), *device_, BufferOptions()),
-      optimizer_(buffers_, mesh_, layout.adamw) {
+      optimizer_(buffers_, mesh_, layout.adamw, layout.overlap) {
   for (const StatePiece& piece : optimizer_.State()) {
     if (piece.kind == "weight") InitializeWeights(piece, kWeightSeed);
   }
@@ -169,7 +169,7 @@ void OptimizerRank::SpoilGradient(float value) {
 
 void OptimizerRank::ExpectWeights(const GlobalState& state) const {
   for (const auto& parameter : owned_) {
-    const Tensor& value = parameter->weight.value;
+    const Tensor& value = parameter->weight.Current();
     const Tensor floats = Tensor::Empty(value.shape(), DType::kFloat32, *device_);
     CopyTo(floats, value);
     const std::vector<float>& main = state.Of(parameter->name + "/weight");

@@ -37,8 +37,9 @@ class GlobalState {
 
 struct OptimizerLayout {
   MeshShape mesh = {};
-  bool shard = false;  ///< ZeRO-1
-  bool exact = false;  ///< train.deterministic
+  bool shard = false;   ///< ZeRO-1
+  bool exact = false;   ///< train.deterministic
+  bool overlap = true;  ///< weights are gathered behind what follows
   DType dtype = DType::kFloat32;
   AdamWOptions adamw = {};
 };
