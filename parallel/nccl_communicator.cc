@@ -63,10 +63,14 @@ class NcclCommunicator : public Communicator {
       messages_->Synchronize();
       common_->device->compute_stream().Synchronize();
       nccl().Check(nccl().comm_finalize(comm_), "CommFinalize", name(), comm_);
-      nccl().Check(nccl().comm_destroy(comm_), "CommDestroy", name(), nullptr);
     } catch (const Error& error) {
       LOG(ERROR) << error.what();
+      (void)nccl().comm_abort(comm_);
+      return;
     }
+    const ncclResult_t code = nccl().comm_destroy(comm_);
+    LOG_IF(ERROR, code != ncclSuccess)
+        << "nccl CommDestroy on " << name() << ": " << nccl().get_error_string(code);
   }
 
   void AllReduce(const Tensor& tensor, ReduceOp op, Stream& stream) override {

@@ -1,0 +1,85 @@
+#include "fake_training_testing.h"
+
+#include <cmath>
+
+#include "parallel/checkpoint_saver.h"
+#include "parallel/device_world.h"
+#include "parallel/local_communicator.h"
+#include "runtime/base/error.h"
+
+namespace cairn::testing {
+namespace {
+
+// Everything of a run that uses the GPU.
+std::vector<Point> TrainOnRank(const TrainConfig& config, const FakeRun& run, Communicator& host,
+                               Communicator& world, Device& device) {
+  const Mesh mesh(world, MakeMeshShape(config, world.size()));
+  TrainEngine engine(config, mesh, device);
+  engine.Initialize();
+  engine.Publish();
+  std::vector<Point> points;
+  const auto read = [&](int64_t index, std::span<int32_t> tokens) {
+    ReadTestSample(index, tokens, config.model().vocab_size());
+  };
+  for (int i = 0; i < run.steps; ++i) {
+    run.before_step(host.rank(), i);
+    const TrainEngine::StepOutcome outcome = engine.Step(read);
+    points.push_back({outcome.lm_loss, outcome.grad_norm});
+  }
+  engine.CheckReplicatedWeights();
+  points.push_back({engine.Evaluate(read, 1), 0});
+  if (!run.save_into.empty()) {
+    {
+      CheckpointSaver saver(host, {.run_dir = run.save_into});
+      saver.Save(engine.Describe(), engine.State());
+      engine.Step(read);  // beside the save
+      const CheckpointSaver::Outcome saved = saver.Collect();
+      if (saved.error) throw Error(*saved.error);
+    }
+    CheckpointReader reader(ResolveCheckpoint(run.save_into));
+    engine.Load(reader);
+    engine.Publish();
+    engine.Step(read);
+    engine.Diagnose(read);
+  }
+  return points;
+}
+
+}  // namespace
+
+FakeOutcome RunOnFakes(
+    int ranks, const std::function<void(Communicator& host, Communicator& world, Device&)>& body,
+    const fake::Behaviour& behaviour, bool shared_gpu) {
+  FakeOutcome outcome;
+  fake::Begin(ranks, behaviour);
+  try {
+    RunLocalRanks(ranks, [&](Communicator& host) {
+      const fake::RankScope scope(host.rank());
+      const std::unique_ptr<Device> device = NewCudaDevice(shared_gpu ? 0 : host.rank());
+      const std::unique_ptr<Communicator> world =
+          host.size() > 1 ? NewDeviceWorld(host, *device) : NewSingleCommunicator();
+      body(host, *world, *device);
+    });
+  } catch (const std::exception& error) {
+    outcome.error = error.what();
+  }
+  outcome.problems = fake::End();
+  return outcome;
+}
+
+FakeOutcome TrainOnFakes(const FakeRun& run) {
+  TrainConfig config = LayoutConfig(run.layout, 1234, run.size);
+  config.mutable_parallel()->set_overlap_grad_reduce(run.overlap);
+  std::vector<Point> points;
+  FakeOutcome outcome = RunOnFakes(
+      run.layout.ranks(),
+      [&](Communicator& host, Communicator& world, Device& device) {
+        std::vector<Point> own = TrainOnRank(config, run, host, world, device);
+        if (host.rank() == 0) points = std::move(own);
+      },
+      run.behaviour, run.shared_gpu);
+  outcome.points = std::move(points);
+  return outcome;
+}
+
+}  // namespace cairn::testing

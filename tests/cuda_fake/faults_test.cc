@@ -1,0 +1,50 @@
+#include <gmock/gmock.h>
+
+#include "fake_training_testing.h"
+
+namespace cairn::testing {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// A full GPU, at every allocation there is: blocks of other sizes make room, or the run ends with
+// the allocator's error; nothing is lost either way.
+TEST(FaultsTest, OutOfMemory) {
+  const FakeRun run{.layout = {}, .steps = 1};
+  TrainOnFakes(run);
+  const int64_t allocations = fake::Calls(0, "cudaMalloc");
+  ASSERT_GT(allocations, 10);
+  int refused = 0;
+  for (int64_t index = 0; index < allocations; ++index) {
+    FakeRun full = run;
+    full.behaviour.omission = {0, "cudaMalloc", index};
+    const FakeOutcome outcome = TrainOnFakes(full);
+    EXPECT_THAT(outcome.problems, IsEmpty()) << index;
+    EXPECT_THAT(outcome.error, AnyOf("", HasSubstr("were refused; in use: parameters"))) << index;
+    refused += outcome.error.empty() ? 0 : 1;
+  }
+  EXPECT_GT(refused, 0);
+}
+
+// NCCL reports a peer that is gone while kernels wait for it: every rank ends, with that reason.
+TEST(FaultsTest, APeerIsGone) {
+  const FakeOutcome outcome = TrainOnFakes(
+      {.layout = {.pp = 2, .dp = 2}, .steps = 1000, .before_step = [](int rank, int step) {
+         if (rank == 1 && step == 2) fake::BreakNetwork();
+       }});
+  EXPECT_THAT(outcome.error, HasSubstr("remote process exited or there was a network error"));
+  EXPECT_THAT(outcome.problems, IsEmpty());
+}
+
+TEST(FaultsTest, RanksThatShareAGpuTalkThroughHostMemory) {
+  for (const Layout& layout : {Layout{.tp = 2, .dp = 2}, Layout{.pp = 2, .dp = 2, .zero = true}}) {
+    const FakeOutcome outcome = TrainOnFakes({.layout = layout, .shared_gpu = true});
+    EXPECT_EQ(outcome.error, "");
+    EXPECT_THAT(outcome.problems, IsEmpty());
+  }
+}
+
+}  // namespace
+}  // namespace cairn::testing
