@@ -1,6 +1,6 @@
 # The GPU backend, where nvcc and the headers of cuDNN and NCCL are found; CAIRN_CUDA is ON from here on
 # only if it is built. The CUDA runtime is linked statically and asks for no driver before a GPU is used.
-# cuBLASLt, cuDNN and NCCL are opened when first needed (runtime/device/cuda_library.h): no program of
+# cuBLASLt, cuDNN and NCCL are opened when first needed (runtime/base/shared_library.h): no program of
 # this tree needs any of them to start.
 if(CAIRN_CUDA)
   find_program(CMAKE_CUDA_COMPILER nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)

@@ -59,7 +59,8 @@ void AttentionBackward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv
       [&] { cuda::AttentionBackward(dqkv, dout, qkv, out, logsumexp, spec); });
 }
 
-Value CausalAttention(Tape& tape, const Value& qkv, const AttentionSpec& spec) {
+Value CausalAttention(Tape& tape, const Value& qkv, AttentionSpec spec) {
+  spec.deterministic = tape.options().rows_per_sample != 0;
   Device& device = qkv.data.device();
   const Tensor out =
       Tensor::Empty({qkv.data.dim(0), spec.heads * spec.head_dim}, qkv.data.dtype(), device);

@@ -22,14 +22,18 @@ struct AttentionSpec {
   int64_t first_sample = 0;  ///< place of sample 0 in the step's global batch
   int64_t first_head = 0;    ///< place of head 0 in the layer
   int64_t total_heads = 0;   ///< of the layer
+
+  /// A sample's bits depend neither on the other samples nor on timing. Always so on the CPU.
+  bool deterministic = false;
 };
 
 /// Causal self-attention softmax(q kᵀ / sqrt(head_dim)) v, a block of scores at a time with an
 /// online softmax (Milakov and Gimelshein 2018; Dao et al. 2022, 2023): the memory is linear in the
-/// sequence length, forward and backward. The arithmetic is fp32 for every dtype.
+/// sequence length, forward and backward. The arithmetic is fp32 for every dtype; on a GPU, cuDNN's
+/// for bf16 and fp16 (WhyNotCudnn). Deterministic if the tape's products run sample by sample.
 /// qkv: [T, groups * (heads / groups + 2) * head_dim]; for each group its query heads, then its
 /// key, then its value. Returns [T, heads * head_dim].
-Value CausalAttention(Tape& tape, const Value& qkv, const AttentionSpec& spec);
+Value CausalAttention(Tape& tape, const Value& qkv, AttentionSpec spec);
 
 /// out [T, heads * head_dim]; logsumexp [samples, heads, seq_length] (fp32) of the scaled scores.
 void AttentionForward(const Tensor& out, const Tensor& logsumexp, const Tensor& qkv,

@@ -74,7 +74,7 @@ LaunchShape TileLaunch(void (*kernel)(P...), int64_t tiles, int64_t scratch_floa
 
 }  // namespace
 
-void AttentionForward(const Tensor& out, const Tensor& logsumexp, const Tensor& qkv,
+void AttentionForwardByTiles(const Tensor& out, const Tensor& logsumexp, const Tensor& qkv,
                       const AttentionSpec& spec) {
   const AttentionGeometry g(spec);
   DispatchFloating("attention", qkv.dtype(), [&](auto zero) {
@@ -87,7 +87,7 @@ void AttentionForward(const Tensor& out, const Tensor& logsumexp, const Tensor& 
   });
 }
 
-void AttentionBackward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
+void AttentionBackwardByTiles(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
                        const Tensor& logsumexp, const AttentionSpec& spec) {
   const AttentionGeometry g(spec);
   const int64_t scratch = AttentionBackwardScratch(g);

@@ -19,6 +19,12 @@ void AttentionForward(const Tensor& out, const Tensor& logsumexp, const Tensor& 
                       const AttentionSpec& spec);
 void AttentionBackward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
                        const Tensor& logsumexp, const AttentionSpec& spec);
+/// The same by the tiles of attention_kernel.h: for every dtype, size and dropout, and slow.
+void AttentionForwardByTiles(const Tensor& out, const Tensor& logsumexp, const Tensor& qkv,
+                             const AttentionSpec& spec);
+void AttentionBackwardByTiles(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv,
+                              const Tensor& out, const Tensor& logsumexp,
+                              const AttentionSpec& spec);
 
 void LayerNormForward(const Tensor& y, const Tensor& mean, const Tensor& rstd, const Tensor& x,
                       const Tensor& gamma, const Tensor& beta, double epsilon);
