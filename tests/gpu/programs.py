@@ -2,10 +2,10 @@
 """Training on a GPU against training on the CPU, by the program as a user starts it: loss curves, layouts whose
 ranks share the GPU, and checkpoints that change between the two.
 
-    tests/gpu/programs.py BIN [--device cuda|cpu]
+    tests/gpu/programs.py BIN [--device cuda|cpu] [--under COMMAND]
 
-BIN: the folder with cairn and mpirun. `--device cpu` has the CPU stand in for the GPU. Prints a Markdown table;
-exit status 1 if a row of it says FAILED."""
+BIN: the folder with cairn and mpirun. `--device cpu` has the CPU stand in for the GPU. `--under`: no more than
+two steps, by `COMMAND cairn train ...`. Prints a Markdown table; exit status 1 if a row of it says FAILED."""
 import argparse
 import json
 import os
@@ -127,6 +127,13 @@ class Suite:
         for name in ("dp 2", "pp 2"):
             self.attempt(name, self.layout, name, one_rank, exact)
 
+    def under(self, command):
+        """Two steps in each precision by a program that watches them, and says by its status if it saw something."""
+        for precision in BOUNDS:
+            self.run(*command, "cairn", "train", "config.textproto", f"run_dir=under-{precision}",
+                     f"train.device={self.device}", f"precision={precision}", "num_layers=1", "train_iters=2")
+        self.row(f"two steps in {', '.join(BOUNDS)}, `{' '.join(command)}`", "", "nothing seen", True)
+
     def checkpoints(self):
         one_rank = self.losses("device-fp32")
         step = "device-fp32/checkpoints/step-00000010"
@@ -153,11 +160,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binaries", type=os.path.abspath)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--under", type=str.split)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         suite = Suite(arguments.binaries, arguments.device, folder)
         print("| program | largest relative difference | allowed | |\n|---|---|---|---|")
-        if suite.attempt("curves", suite.curves):
+        if arguments.under:
+            suite.attempt(arguments.under[0], suite.under, arguments.under)
+        elif suite.attempt("curves", suite.curves):
             suite.attempt("checkpoints", suite.checkpoints)
             suite.attempt("layouts", suite.layouts)
     sys.exit(1 if suite.failed else 0)
