@@ -127,8 +127,10 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 if [ -n "$gpu" ]; then
   export CAIRN_REQUIRE_GPU=1
-  "$bin/test_runtime_device" --gtest_filter='GpuTest.HasAName*' >"$work/probe" 2>&1 ||
-    die "no GPU that this build can use. $(card). See \`cairn doctor\`; --rehearse has the CPU stand in"
+  "$bin/test_runtime_device" --gtest_filter='GpuTest.HasAName*' >"$work/probe" 2>&1 || {
+    tail -n 20 "$work/probe" >&2
+    die "no GPU that this build can use (GPUs: $(card)). See \`cairn doctor\`; --rehearse has the CPU stand in"
+  }
 fi
 
 where="a rehearsal on the CPU, which says nothing of a GPU"

@@ -77,12 +77,12 @@ class Bench:
               "memory | Cairn is |\n|---|---|---|---|---|---|---|---|---|")
         for name, (preset, micro, own) in MODELS.items():
             overrides = self.overrides(micro, own)
-            cairn = self.measure(*self.step_command(preset, overrides, 2, 4))
+            cairn = self.measure(*self.step_command(preset, overrides, 1, 4))
             torch = None
             if self.arguments.python:
                 torch = self.measure(self.arguments.python, PEERS / "gpt.py", self.arguments.configs / f"{preset}.textproto",
                                      "--compile", "--precision", "bf16", "--device", self.arguments.device,
-                                     "--warmup", "2", "--steps", "4", *overrides)
+                                     "--warmup", "1", "--steps", "4", *overrides)
             model = config.read(self.arguments.configs / f"{preset}.textproto", overrides)
             print(self.row(name, model, cairn, torch), flush=True)
         if not self.arguments.python:
