@@ -1,7 +1,7 @@
 #!/bin/sh
 # Packs the program, its libraries and Open MPI into one folder. It runs from any place, without an
 # installation, on x86-64 machines whose C library is at least as new as this one's (Debian 12: glibc 2.36).
-#   launcher/bundle.sh OUT_DIR [PROGRAM]
+#   launcher/bundle.sh OUT_DIR [PROGRAM [MORE_PROGRAMS...]]
 # Of the machine it takes the C library and, on GPUs, the driver, CUDA 13's cuBLASLt, NCCL and cuDNN. Open MPI
 # comes without its plug-ins for InfiniBand, which Debian switches off anyway and which fit one driver only.
 # Needs patchelf.
@@ -9,10 +9,11 @@ set -eu
 [ $# -ge 1 ] || { sed -n 's/^#   \(launcher.*\)/usage: \1/p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")/.." && pwd)
 out=$1
-program=${2:-$here/build/release/bin/cairn}
+shift
+[ $# -gt 0 ] || set -- "$here/build/release/bin/cairn"
 die() { echo "cairn: $*" >&2; exit "${status:-3}"; }
 status=2
-[ -x "$program" ] || die "$program is not there: build it first"
+for program; do [ -x "$program" ] || die "$program is not there: build it first"; done
 command -v patchelf >/dev/null || die "patchelf is missing (Debian package patchelf)"
 command -v orted >/dev/null || die "Open MPI is missing (launcher/install_dependencies.sh)"
 [ ! -e "$out" ] || die "$out exists"
@@ -30,7 +31,9 @@ mkdir -p "$out/bin" "$out/lib" "$out/share/cairn/launcher" "$out/openmpi/bin" \
   "$out/openmpi/libexec"
 out=$(cd "$out" && pwd)
 mpi=$out/openmpi
-cp "$program" "$out/bin/cairn"
+cp "$1" "$out/bin/cairn"
+shift
+for program; do cp "$program" "$out/bin/"; done
 cp -R "$here/configs" "$out/share/cairn/"
 cp "$here/launcher/prepare_data.sh" "$out/share/cairn/launcher/"
 for name in mpirun orted; do cp "$(readlink -f "$(command -v $name)")" "$mpi/libexec/$name"; done
@@ -69,7 +72,7 @@ cp -L /usr/share/doc/openmpi-bin/copyright "$out/share/doc/openmpi-bin/"
 elf_files | while read -r file; do
   up=$(realpath --relative-to="$(dirname "$file")" "$out/lib")
   more=""
-  [ "$file" != "$out/bin/cairn" ] || more=":/usr/local/cuda/lib64"
+  case $file in "$out"/bin/*) more=":/usr/local/cuda/lib64" ;; esac
   patchelf --set-rpath "\$ORIGIN/$up$more" "$file"
 done
 

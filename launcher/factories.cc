@@ -109,12 +109,14 @@ LayerRange MakeLayerRange(const TrainConfig& config, int stage) {
 }
 
 double TrainingFlopsPerToken(const TrainConfig& config) {
-  const LayerCosts costs = MakeLayerCosts(config);
   const double masked = 2.0 * static_cast<double>(config.model().seq_length() - 1) *
                         static_cast<double>(config.model().hidden_size());
-  const double forward =
-      static_cast<double>(config.model().num_layers()) * (costs.layer - masked) + costs.head;
-  return 3 * forward;
+  return ModelFlopsPerToken(config) - 3 * masked * static_cast<double>(config.model().num_layers());
+}
+
+double ModelFlopsPerToken(const TrainConfig& config) {
+  const LayerCosts costs = MakeLayerCosts(config);
+  return 3 * (static_cast<double>(config.model().num_layers()) * costs.layer + costs.head);
 }
 
 Schedule MakeVerifiedSchedule(const TrainConfig& config, int world_size) {

@@ -35,5 +35,8 @@ std::unique_ptr<Device> MakeDevice(const TrainConfig& config, int local_rank);
 /// Floating-point operations that a token's training takes (see GptLayerCosts), with the scores
 /// that a causal mask leaves: what recomputation repeats is not counted.
 double TrainingFlopsPerToken(const TrainConfig& config);
+/// The same with all scores, as publications count: 72 L h² (1 + s/6h + V/12hL) where the MLP is 4h
+/// wide.
+double ModelFlopsPerToken(const TrainConfig& config);
 
 }  // namespace cairn

@@ -9,6 +9,7 @@
 #include <iostream>
 
 #include "launcher/launch/slurm.h"
+#include "launcher/mfu.h"
 #include "parallel/agreement.h"
 #include "runtime/base/error.h"
 #include "runtime/base/shell.h"
@@ -17,7 +18,7 @@
 namespace cairn {
 RunReporter::RunReporter(const TrainConfig& config, Communicator& world, Device& device,
                          int64_t iteration)
-    : config_(config), world_(&world), device_(&device) {
+    : config_(config), world_(&world), device_(&device), gpu_model_(GpuModel(device)) {
   summary_.total_iterations = config.train().train_iters();
   summary_.last_iteration = iteration;
   if (!first()) return;
@@ -94,6 +95,8 @@ void RunReporter::EndStep(TrainEngine& engine, const TrainEngine::StepOutcome& o
   metrics.tokens_per_second =
       static_cast<double>(config_.train().global_batch_size() * config_.model().seq_length()) /
       slowest;
+  metrics.mfu =
+      ModelFlopsUtilization(config_, metrics.tokens_per_second, world_->size(), gpu_model_);
   progress.total_iterations = config_.train().train_iters();
   const double per_iteration =
       since_start_.ElapsedSeconds() / static_cast<double>(summary_.iterations);

@@ -48,6 +48,7 @@ class RunReporter {
   const TrainConfig config_;
   Communicator* world_;
   Device* device_;
+  const std::string gpu_model_;
   std::unique_ptr<MetricsLog> metrics_log_;  // rank 0
   std::unique_ptr<TensorBoardWriter> tensorboard_;
   std::unique_ptr<ProgressReporter> progress_;

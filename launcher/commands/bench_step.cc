@@ -13,6 +13,7 @@
 #include "launcher/commands/bench_measure.h"
 #include "launcher/commands/bench_subcommands.h"
 #include "launcher/commands/ckpt_output.h"
+#include "launcher/mfu.h"
 #include "launcher/run_config.h"
 #include "launcher/run_ranks.h"
 #include "launcher/train_engine.h"
@@ -60,6 +61,7 @@ struct StepResult {
   double tokens_per_second = 0;
   double model_flops_per_second = 0;
   double forward_backward_flops_per_second = 0;
+  std::optional<double> mfu;  // where the GPU's peak is known
   int64_t peak_memory = 0;    // of the largest rank, in tensors
   int64_t peak_resident = 0;  // of the largest rank's process
   std::vector<OpTime> ops;    // of rank 0, the longest first
@@ -162,6 +164,8 @@ StepResult MeasureStep(Communicator& world, int local_rank, const TrainConfig& c
   result.tokens_per_second = tokens / result.median.seconds;
   result.model_flops_per_second = flops / result.median.seconds;
   result.forward_backward_flops_per_second = flops / result.median.forward_backward;
+  result.mfu =
+      ModelFlopsUtilization(config, result.tokens_per_second, world.size(), GpuModel(*device));
   struct Peaks {
     int64_t tensors;
     int64_t resident;
@@ -193,6 +197,7 @@ Json ToJson(const StepResult& result) {
                {"ranks", result.ranks},
                {"threads", result.threads},
                {"config_digest", result.config_digest}};
+  if (result.mfu) json["mfu"] = *result.mfu;
   if (!result.parts_known) return json;
   json["forward_backward_ms"] = result.median.forward_backward * 1e3;
   json["forward_backward_of_matmul_rate"] =
@@ -221,6 +226,7 @@ std::string ToText(const StepResult& result) {
       result.model_flops_per_second * 1e-9, 100 * result.OfMatmul(result.model_flops_per_second),
       median.matmul_rate * 1e-9, FormatBytes(result.peak_memory),
       FormatBytes(result.peak_resident));
+  if (result.mfu) text += fmt::format("mfu               {:.1f}%\n", 100 * *result.mfu);
   if (!result.parts_known) return text;
   text += fmt::format("forward, backward {:.1f} ms, {:.0f}%\n\n", median.forward_backward * 1e3,
                       100 * result.OfMatmul(result.forward_backward_flops_per_second));

@@ -81,5 +81,7 @@ std::unique_ptr<Device> NewMetaDevice();
 std::unique_ptr<Device> NewCudaDevice(int index);
 /// GPUs that this process may use; 0 without a driver or a backend.
 int CountCudaDevices();
+/// What the driver calls GPU `index`, which is one of them: "NVIDIA H200".
+std::string CudaModelName(int index);
 
 }  // namespace cairn

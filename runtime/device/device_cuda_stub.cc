@@ -11,4 +11,8 @@ std::unique_ptr<Device> NewCudaDevice(int index) {
 
 int CountCudaDevices() { return 0; }
 
+std::string CudaModelName(int index) {
+  Throw(ErrorKind::kInternal, fmt::format("cuda:{}", index), "named in a build without CUDA");
+}
+
 }  // namespace cairn

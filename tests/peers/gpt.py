@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
 """Training steps of a GPT in PyTorch, as its users write them; prints what `cairn bench step` does as JSON.
 
-Usage: gpt.py CONFIG --precision fp32|bf16 [--compile] [--warmup N] [--steps N]
-CONFIG is one of the configs beside this script; OMP_NUM_THREADS says how many threads.
+Usage: gpt.py CONFIG --precision fp32|bf16 [--device cpu|cuda] [--compile] [--warmup N] [--steps N] [FIELD=VALUE...]
+CONFIG is one of Cairn's configs; OMP_NUM_THREADS says how many threads. On a GPU attention is cuDNN's.
 """
 import argparse
+import contextlib
 import json
-import re
 import resource
 import statistics
 import time
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+import config as cairn_config
 
 
 class Attention(nn.Module):
@@ -69,45 +70,63 @@ class Gpt(nn.Module):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("config", type=Path)
+    parser.add_argument("config")
+    parser.add_argument("overrides", nargs="*")
     parser.add_argument("--precision", choices=["fp32", "bf16"], required=True)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10)
-    arguments = parser.parse_args()
-    config = {name: int(value) for name, value in
-              re.findall(r"^\s*(\w+): (\d+)\s*$", arguments.config.read_text(), re.MULTILINE)}
+    arguments = parser.parse_intermixed_args()
+    config = cairn_config.read(arguments.config, arguments.overrides)
+    on_gpu = arguments.device == "cuda"
 
     torch.manual_seed(1)
-    model = Gpt(config)
+    with torch.device(arguments.device):
+        model = Gpt(config)
+        tokens = torch.randint(config["vocab_size"], (config["global_batch_size"], config["seq_length"] + 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1,
                                   fused=True)
     run = torch.compile(model) if arguments.compile else model
-    tokens = torch.randint(config["vocab_size"], (config["global_batch_size"], config["seq_length"] + 1))
-    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    micro_batches = [(part[:, :-1].contiguous(), part[:, 1:].contiguous())
+                     for part in tokens.split(config["micro_batch_size"])]
+
+    def attention():
+        if not on_gpu:
+            return contextlib.nullcontext()
+        return nn.attention.sdpa_kernel(nn.attention.SDPBackend.CUDNN_ATTENTION)
 
     def step():
-        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bf16"):
-            loss = run(inputs, targets)
-        loss.backward()
+        total = 0
+        for inputs, targets in micro_batches:
+            with attention(), torch.autocast(arguments.device, torch.bfloat16,
+                                             enabled=arguments.precision == "bf16"):
+                loss = run(inputs, targets) / len(micro_batches)
+            loss.backward()
+            total = total + loss.detach()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return loss.item()
+        return total.item()
 
     seconds = []
     for _ in range(arguments.warmup + arguments.steps):
         start = time.monotonic()
         step()
+        if on_gpu:
+            torch.cuda.synchronize()
         seconds.append(time.monotonic() - start)
     median = statistics.median_high(seconds[arguments.warmup:])
-    print(json.dumps({
-        "tokens_per_second": targets.numel() / median,
+    result = {
+        "tokens_per_second": config["global_batch_size"] * config["seq_length"] / median,
         "iteration_time_ms": median * 1e3,
         "peak_resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-    }))
+    }
+    if on_gpu:
+        result["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Training on a GPU against training on the CPU, by the program as a user starts it: loss curves, layouts whose
+ranks share the GPU, and checkpoints that change between the two.
+
+    tests/gpu/programs.py BIN [--device cuda|cpu] [--under COMMAND]
+
+BIN: the folder with cairn and mpirun. `--device cpu` has the CPU stand in for the GPU. `--under`: no more than
+two steps, by `COMMAND cairn train ...`. Prints a Markdown table; exit status 1 if a row of it says FAILED."""
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+PATIENCE = 300  # seconds that any command may take
+ITERATIONS = 20
+# Largest relative difference of two loss curves. fp32: sums in another order, as of layouts on the CPU. bf16 and
+# fp16: three and five times what their rounding does to the fp32 curve (7e-4, 4e-5); another seed is 2e-2 away.
+BOUNDS = {"fp32": 2e-5, "bf16": 2e-3, "fp16": 2e-4}
+OTHER = 5e-3
+CONFIG = """
+model { num_layers: 4 hidden_size: 64 num_attention_heads: 4 num_query_groups: 2 seq_length: 64 }
+train { micro_batch_size: 2 global_batch_size: 8 train_iters: 20 }
+optimizer { lr: 0.001 lr_decay_style: "constant" initial_loss_scale: 4096 }
+data { data_path: "corpus" tokenizer: "byte" split: "1,0,0" }
+log { tensorboard: false }
+"""
+TP, PP = "tensor_model_parallel_size=2", "pipeline_model_parallel_size=2"
+LAYOUTS = {"tp 2": (2, [TP]), "pp 2": (2, [PP]), "dp 2": (2, []),
+           "dp 2, ZeRO-1": (2, ["data_parallel_sharding_strategy=optim"]),
+           "tp 2 x pp 2": (4, [TP, PP]), "tp 2 x dp 2": (4, [TP])}
+
+
+class Failed(Exception):
+    """A command that ended otherwise than it should."""
+
+
+class Suite:
+    def __init__(self, binaries, device, folder):
+        self.device, self.folder = device, folder
+        self.environment = dict(os.environ, PATH=f"{binaries}:{os.environ['PATH']}", OMP_NUM_THREADS="1",
+                                OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                                OMPI_MCA_mpi_yield_when_idle="1")
+        self.failed = False
+        with open(os.path.join(folder, "config.textproto"), "w") as file:
+            file.write(CONFIG)
+        words = "a cairn is a heap of stones that marks the way over the hills for those who follow".split()
+        source = random.Random(1)
+        with open(os.path.join(folder, "text.txt"), "w") as file:
+            file.writelines(" ".join(source.choices(words, k=40)) + "\n" for _ in range(400))
+        self.run("cairn", "data", "build", "text.txt", "--tokenizer", "byte", "--output", "corpus")
+
+    def run(self, *command, gpu=True, status=0):
+        """Standard output of a command that ends with `status`."""
+        environment = self.environment if gpu else dict(self.environment, CUDA_VISIBLE_DEVICES="")
+        done = subprocess.run(command, cwd=self.folder, env=environment, text=True, timeout=PATIENCE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if done.returncode != status:
+            raise Failed(f"{' '.join(command)}: exit status {done.returncode}, not {status}\n{done.stderr[-4000:]}")
+        return done.stdout
+
+    def train(self, name, *overrides, device=None, ranks=1):
+        """The loss of every iteration that the run `name` made."""
+        launch = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
+        self.run(*launch, "cairn", "train", "config.textproto", f"run_dir={name}",
+                 f"train.device={device or self.device}", *overrides)
+        return self.losses(name)
+
+    def losses(self, name):
+        with open(os.path.join(self.folder, name, "metrics.jsonl")) as file:
+            return {line["iteration"]: line["lm_loss"] for line in map(json.loads, file)}
+
+    def row(self, what, value, bound, good):
+        self.failed |= not good
+        print(f"| {what} | {value} | {bound} | {'ok' if good else 'FAILED'} |", flush=True)
+
+    def attempt(self, what, work, *arguments):
+        """What `work` returns; a row where a command of it failed, and the others go on."""
+        try:
+            return work(*arguments)
+        except (Failed, OSError, subprocess.TimeoutExpired) as error:
+            print(error, file=sys.stderr, flush=True)
+            return self.row(what, "a command failed", "", False)
+
+    def compare(self, what, losses, expected, bound, apart=False):
+        """A row: how far `losses` are from the same iterations of `expected`. `apart`: they must be farther."""
+        if not losses or not losses.keys() <= expected.keys():
+            return self.row(what, f"iterations {sorted(losses)}", bound, False)
+        worst = max(abs(losses[i] - expected[i]) / expected[i] for i in losses)
+        self.row(what, f"{worst:.1e}", f"{'above ' if apart else ''}{bound:g}",
+                 worst > bound if apart else worst <= bound)
+
+    def curves(self):
+        """True if there is a run on the device to go on from."""
+        for precision, bound in BOUNDS.items():
+            self.attempt(precision, self.curve, precision, bound)
+        other = self.train("other-seed", "seed=4321")
+        self.compare("control: another seed", other, self.losses("device-fp32"), OTHER, apart=True)
+        return True
+
+    def curve(self, precision, bound):
+        override = f"precision={precision}"
+        cpu = self.train(f"cpu-{precision}", override, device="cpu")
+        # Its checkpoints are what other tests start from.
+        mine = self.train(f"device-{precision}", override, "save_interval=10")
+        self.compare(f"{ITERATIONS} steps of {precision} against the CPU", mine, cpu, bound)
+
+    def layout(self, name, against, *overrides):
+        ranks, own = LAYOUTS[name]
+        run = f"layout-{'-'.join([name.replace(' ', ''), *overrides])}"
+        losses = self.train(run, *own, *overrides, ranks=ranks)
+        self.compare(f"{', '.join([name, *overrides])}, sharing the device, against one rank", losses, against,
+                     0 if overrides else BOUNDS["fp32"])
+
+    def layouts(self):
+        if shutil.which("mpirun", path=self.environment["PATH"]) is None:
+            print("| layouts | left out: no mpirun here | | |")
+            return
+        one_rank = self.losses("device-fp32")
+        for name in LAYOUTS:
+            self.attempt(name, self.layout, name, one_rank)
+        exact = "deterministic=true"
+        one_rank = self.train("exact-1", exact)
+        for name in ("dp 2", "pp 2"):
+            self.attempt(name, self.layout, name, one_rank, exact)
+
+    def under(self, command):
+        """Two steps in each precision by a program that watches them, and says by its status if it saw something."""
+        for precision in BOUNDS:
+            self.run(*command, "cairn", "train", "config.textproto", f"run_dir=under-{precision}",
+                     f"train.device={self.device}", f"precision={precision}", "num_layers=1", "train_iters=2")
+        self.row(f"two steps in {', '.join(BOUNDS)}, `{' '.join(command)}`", "", "nothing seen", True)
+
+    def checkpoints(self):
+        one_rank = self.losses("device-fp32")
+        step = "device-fp32/checkpoints/step-00000010"
+        self.run("cairn", "ckpt", "verify", step, "--full", gpu=False)
+        evaluate = ["cairn", "eval", step, "--data", "corpus", "--split", "all", "--json"]
+        here, cpu = (json.loads(self.run(*evaluate, gpu=gpu))["lm_loss"] for gpu in (True, False))
+        self.compare("`cairn eval` of its checkpoint, against the CPU's", {0: cpu}, {0: here}, 1e-5)
+        on_cpu = self.train("on-cpu", f"load={step}", "save_interval=5", device="cpu")
+        self.compare("continued on the CPU, against going on", on_cpu, one_rank, BOUNDS["fp32"])
+        back = self.train("back", "load=on-cpu/checkpoints/step-00000015")
+        self.compare("and back after 5 steps", back, one_rank, BOUNDS["fp32"])
+        # Adam moves a weight whose gradient is but rounding by up to lr a step: hence the norm of all.
+        # A step at a learning rate that moves no weight: what is read is what is written.
+        still = ["lr=1e-30", "min_lr=0"]
+        self.train("still-cpu", f"load={step}", "train_iters=11", *still, device="cpu")
+        self.train("still-back", "load=still-cpu/checkpoints/step-00000011", "train_iters=12", *still)
+        written, on_cpu, back, moved = (
+            self.run("cairn", "ckpt", "id", run, "--weights", gpu=False)
+            for run in (step, "still-cpu", "still-back", "device-fp32"))
+        self.row("its weights by way of the CPU and back", "", "every bit", written == on_cpu == back != moved)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("binaries", type=os.path.abspath)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--under", type=str.split)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        suite = Suite(arguments.binaries, arguments.device, folder)
+        print("| program | largest relative difference | allowed | |\n|---|---|---|---|")
+        if arguments.under:
+            suite.attempt(arguments.under[0], suite.under, arguments.under)
+        elif suite.attempt("curves", suite.curves):
+            suite.attempt("checkpoints", suite.checkpoints)
+            suite.attempt("layouts", suite.layouts)
+    sys.exit(1 if suite.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
