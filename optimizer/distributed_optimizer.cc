@@ -12,7 +12,11 @@ namespace cairn {
 
 DistributedOptimizer::DistributedOptimizer(ParameterBuffers& buffers, const Mesh& mesh,
                                            const AdamWOptions& options, bool overlap)
-    : buffers_(&buffers), mesh_(&mesh), options_(options), gathered_(buffers.buckets().size()) {
+    : buffers_(&buffers),
+      mesh_(&mesh),
+      options_(options),
+      gathered_(buffers.buckets().size()),
+      awaited_(gathered_.size()) {
   if (overlap && sharded()) gathers_ = buffers.device().NewStream("weight-gather");
   for (Bucket& bucket : buffers.buckets()) {
     ShardState shard;
@@ -39,16 +43,15 @@ DistributedOptimizer::~DistributedOptimizer() {
   }
 }
 
-void DistributedOptimizer::AwaitAll() {
-  for (size_t b = 0; b < gathered_.size(); ++b) Await(b);
+void DistributedOptimizer::Await(size_t bucket_index) {
+  if (bucket_index < awaited_) return;
+  const FlightRecorder::Wait wait(*mesh_->world().recorder());
+  buffers_->device().compute_stream().Wait(gathered_[bucket_index]);
+  awaited_ = bucket_index + 1;
 }
 
-void DistributedOptimizer::Await(size_t bucket_index) {
-  std::optional<Event>& gathered = gathered_[bucket_index];
-  if (!gathered) return;
-  const FlightRecorder::Wait wait(*mesh_->world().recorder());
-  buffers_->device().compute_stream().Wait(*gathered);
-  gathered.reset();
+void DistributedOptimizer::AwaitAll() {
+  if (!shards_.empty()) Await(shards_.size() - 1);
 }
 
 std::vector<DistributedOptimizer::Segment> DistributedOptimizer::SegmentsOf(const Bucket& bucket) {
@@ -102,7 +105,7 @@ StepResult DistributedOptimizer::Step(double learning_rate, double loss_scale, b
   result.skipped = !update || !std::isfinite(result.grad_norm);
   if (result.skipped) return result;
 
-  AwaitAll();
+  AwaitAll();  // in fp32 the main weights are part of what is being gathered
   ++steps_;
   double factor = unscale;
   if (options_.clip_grad > 0) {
@@ -136,23 +139,29 @@ StepResult DistributedOptimizer::Step(double learning_rate, double loss_scale, b
 
 void DistributedOptimizer::PublishWeights() {
   Stream& compute = buffers_->device().compute_stream();
-  for (size_t b = 0; b < shards_.size(); ++b) {
+  const auto shard = [this](size_t b) {
     Bucket& bucket = buffers_->buckets()[b];
-    const Tensor shard = bucket.ShardOf(bucket.values);
-    if (shard.dtype() != DType::kFloat32) CopyTo(shard, shards_[b].main);
-    if (!sharded()) continue;
-    if (gathers_ == nullptr) {
-      mesh_->dp().AllGather(bucket.values, shard, compute);
-      continue;
-    }
-    gathers_->Wait(compute.Record());
-    mesh_->dp().AllGather(bucket.values, shard, *gathers_);
-    gathered_[b] = gathers_->Record();
+    return bucket.ShardOf(bucket.values);
+  };
+  for (size_t b = 0; b < shards_.size(); ++b) {
+    if (shard(b).dtype() != DType::kFloat32) CopyTo(shard(b), shards_[b].main);
   }
+  if (!sharded()) return;
+  if (gathers_ != nullptr) gathers_->Wait(compute.Record());
+  for (size_t b = 0; b < shards_.size(); ++b) {
+    Stream& stream = gathers_ != nullptr ? *gathers_ : compute;
+    mesh_->dp().AllGather(buffers_->buckets()[b].values, shard(b), stream);
+    if (gathers_ != nullptr) gathered_[b] = gathers_->Record();
+  }
+  awaited_ = gathers_ != nullptr ? 0 : shards_.size();
+}
+
+std::vector<StatePiece> DistributedOptimizer::WritableState() {
+  AwaitAll();
+  return State();
 }
 
 std::vector<StatePiece> DistributedOptimizer::State() {
-  AwaitAll();  // the main weights may be part of what is being gathered
   std::vector<StatePiece> pieces;
   const bool holds_alone = sharded() || mesh_->coordinate().dp == 0;
   for (size_t b = 0; b < shards_.size(); ++b) {

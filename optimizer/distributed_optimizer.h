@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "parallel/mesh.h"
@@ -43,8 +42,10 @@ class DistributedOptimizer {
   /// Makes the weights what the main weights say: after a load or an initialisation of State().
   void PublishWeights();
 
-  /// Main weights and moments of this rank, by parameter.
+  /// Main weights and moments of this rank, by parameter; to be read.
   std::vector<StatePiece> State();
+  /// The same to be written, until PublishWeights().
+  std::vector<StatePiece> WritableState();
 
   /// Steps taken (not skipped): the t of Adam's bias correction.
   int64_t steps() const { return steps_; }
@@ -69,7 +70,7 @@ class DistributedOptimizer {
   /// Whether this rank counts `bucket` in a norm over the mesh.
   bool Counts(const Bucket& bucket) const;
   double GradNorm();
-  /// The compute stream waits until the bucket's weights are gathered.
+  /// The compute stream waits until the weights of all buckets up to this one are gathered.
   void Await(size_t bucket_index);
   void AwaitAll();
 
@@ -78,8 +79,9 @@ class DistributedOptimizer {
   AdamWOptions options_;
   std::vector<ShardState> shards_;  // by bucket
   int64_t steps_ = 0;
-  std::unique_ptr<Stream> gathers_;             // null: on the compute stream
-  std::vector<std::optional<Event>> gathered_;  // by bucket; empty: nothing to wait for
+  std::unique_ptr<Stream> gathers_;  // null: on the compute stream
+  std::vector<Event> gathered_;      // by bucket, in the order of `gathers_`
+  size_t awaited_ = 0;               // buckets from this one on may not be there yet
 };
 
 }  // namespace cairn
