@@ -32,6 +32,10 @@ void CheckpointSaver::Save(Manifest description, const std::vector<StatePiece>& 
       save.snapshot = std::move(spare_.back());
       spare_.pop_back();
     }
+    if (copy && host_ == nullptr) {
+      // Memory of the kind that the state's device copies to fastest.
+      host_ = pieces.empty() ? NewCpuDevice() : pieces.front().data.device().NewHostDevice();
+    }
     save.chunks = ChunksOf(copy ? CopyToHost(pieces, *host_, save.snapshot) : pieces);
   } catch (const Error& error) {
     // For all ranks to hear: the others wait for this one's vote.

@@ -85,8 +85,8 @@ class CheckpointSaver {
 
   Options options_;
   std::unique_ptr<Communicator> group_;
-  std::unique_ptr<Device> host_ = NewCpuDevice();  // where snapshots lie
-  std::vector<Tensor> spare_;                      // snapshots of the past, to be filled again
+  std::unique_ptr<Device> host_;  // where snapshots lie; made for the first
+  std::vector<Tensor> spare_;     // snapshots of the past, to be filled again
   std::deque<std::unique_ptr<PendingSave>> saves_;
   std::stop_source stop_;
   std::unique_ptr<Stream> writer_;  // last: its thread ends before the rest goes

@@ -23,8 +23,7 @@ using ::testing::StartsWith;
 
 // What the checker says of a rank that does `body`.
 std::vector<std::string> ProblemsOf(const std::function<void(Device&)>& body) {
-  const FakeOutcome outcome =
-      RunOnFakes(1, [&](Communicator&, Communicator&, Device& device) { body(device); });
+  const FakeOutcome outcome = RunOnFakes(1, [&](Communicator&, Device& device) { body(device); });
   EXPECT_EQ(outcome.error, "");
   return outcome.problems;
 }
@@ -161,8 +160,7 @@ TEST(CheckerTest, WhatIsNotGivenBack) {
 // What goes wrong between two ranks, whose world is NCCL's.
 std::vector<std::string> ProblemsOfTwo(
     const std::function<void(Communicator& world, Device&)>& body) {
-  const FakeOutcome outcome = RunOnFakes(
-      2, [&](Communicator&, Communicator& world, Device& device) { body(world, device); });
+  const FakeOutcome outcome = RunOnFakes(2, body);
   EXPECT_NE(outcome.error, "");
   return outcome.problems;
 }
@@ -242,7 +240,7 @@ TEST(NcclCheckerTest, ARankThatEndsWhileAnotherWaitsForIt) {
 }
 
 TEST(NcclCheckerTest, EveryVerbMovesItsData) {
-  const FakeOutcome outcome = RunOnFakes(2, [](Communicator&, Communicator& world, Device& device) {
+  const FakeOutcome outcome = RunOnFakes(2, [](Communicator& world, Device& device) {
     Stream& stream = device.compute_stream();
     const auto r = static_cast<float>(world.rank());
     const Tensor pair = FromValues({r, 10 + r}, device);

@@ -11,8 +11,8 @@ namespace cairn::testing {
 namespace {
 
 // Everything of a run that uses the GPU.
-std::vector<Point> TrainOnRank(const TrainConfig& config, const FakeRun& run, Communicator& host,
-                               Communicator& world, Device& device) {
+std::vector<Point> TrainOnRank(const TrainConfig& config, const FakeRun& run, Communicator& world,
+                               Device& device) {
   const Mesh mesh(world, MakeMeshShape(config, world.size()));
   TrainEngine engine(config, mesh, device);
   engine.Initialize();
@@ -22,7 +22,7 @@ std::vector<Point> TrainOnRank(const TrainConfig& config, const FakeRun& run, Co
     ReadTestSample(index, tokens, config.model().vocab_size());
   };
   for (int i = 0; i < run.steps; ++i) {
-    run.before_step(host.rank(), i);
+    run.before_step(world.rank(), i);
     const TrainEngine::StepOutcome outcome = engine.Step(read);
     points.push_back({outcome.lm_loss, outcome.grad_norm});
   }
@@ -30,7 +30,7 @@ std::vector<Point> TrainOnRank(const TrainConfig& config, const FakeRun& run, Co
   points.push_back({engine.Evaluate(read, 1), 0});
   if (!run.save_into.empty()) {
     {
-      CheckpointSaver saver(host, {.run_dir = run.save_into});
+      CheckpointSaver saver(world, {.run_dir = run.save_into});
       saver.Save(engine.Describe(), engine.State());
       engine.Step(read);  // beside the save
       const CheckpointSaver::Outcome saved = saver.Collect();
@@ -47,18 +47,16 @@ std::vector<Point> TrainOnRank(const TrainConfig& config, const FakeRun& run, Co
 
 }  // namespace
 
-FakeOutcome RunOnFakes(
-    int ranks, const std::function<void(Communicator& host, Communicator& world, Device&)>& body,
-    const fake::Behaviour& behaviour, bool shared_gpu) {
+FakeOutcome RunOnFakes(int ranks, const std::function<void(Communicator& world, Device&)>& body,
+                       const fake::Behaviour& behaviour, bool shared_gpu) {
   FakeOutcome outcome;
   fake::Begin(ranks, behaviour);
   try {
     RunLocalRanks(ranks, [&](Communicator& host) {
       const fake::RankScope scope(host.rank());
       const std::unique_ptr<Device> device = NewCudaDevice(shared_gpu ? 0 : host.rank());
-      const std::unique_ptr<Communicator> world =
-          host.size() > 1 ? NewDeviceWorld(host, *device) : NewSingleCommunicator();
-      body(host, *world, *device);
+      const std::unique_ptr<Communicator> world = NewDeviceWorld(host, *device);
+      body(*world, *device);
     });
   } catch (const std::exception& error) {
     outcome.error = error.what();
@@ -73,9 +71,9 @@ FakeOutcome TrainOnFakes(const FakeRun& run) {
   std::vector<Point> points;
   FakeOutcome outcome = RunOnFakes(
       run.layout.ranks(),
-      [&](Communicator& host, Communicator& world, Device& device) {
-        std::vector<Point> own = TrainOnRank(config, run, host, world, device);
-        if (host.rank() == 0) points = std::move(own);
+      [&](Communicator& world, Device& device) {
+        std::vector<Point> own = TrainOnRank(config, run, world, device);
+        if (world.rank() == 0) points = std::move(own);
       },
       run.behaviour, run.shared_gpu);
   outcome.points = std::move(points);

@@ -31,10 +31,9 @@ struct FakeOutcome {
 /// Ranks as threads, each with the GPU backend on a fake GPU of its own, that talk by NCCL.
 FakeOutcome TrainOnFakes(const FakeRun& run);
 
-/// The same for any body: `body(host, world, device)` on each rank. `shared_gpu`: all of them have
+/// The same for any body: `body(world, device)` on each rank. `shared_gpu`: all of them have
 /// GPU 0, and talk by way of host memory.
-FakeOutcome RunOnFakes(
-    int ranks, const std::function<void(Communicator& host, Communicator& world, Device&)>& body,
-    const fake::Behaviour& behaviour = {}, bool shared_gpu = false);
+FakeOutcome RunOnFakes(int ranks, const std::function<void(Communicator& world, Device&)>& body,
+                       const fake::Behaviour& behaviour = {}, bool shared_gpu = false);
 
 }  // namespace cairn::testing

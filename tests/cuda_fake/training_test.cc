@@ -98,6 +98,7 @@ TEST(FakeTrainingTest, CheckpointsBesideTraining) {
     for (const Layout& layout :
          {Layout{.zero = zero}, Layout{.pp = 2, .dp = 2, .zero = zero}, Layout{.tp = 2, .dp = 2}}) {
       ExpectClean({.layout = layout, .save_into = folders / "run"});
+      EXPECT_EQ(fake::Calls(0, "cudaHostAlloc"), 1);  // the snapshot is in pinned memory
       const CheckpointContent content = folders.ContentOf("run");
       EXPECT_FALSE(content.tensors.empty());
       EXPECT_EQ(CountNotFinite(content), 0);
