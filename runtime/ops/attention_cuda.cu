@@ -75,7 +75,7 @@ LaunchShape TileLaunch(void (*kernel)(P...), int64_t tiles, int64_t scratch_floa
 }  // namespace
 
 void AttentionForwardByTiles(const Tensor& out, const Tensor& logsumexp, const Tensor& qkv,
-                      const AttentionSpec& spec) {
+                             const AttentionSpec& spec) {
   const AttentionGeometry g(spec);
   DispatchFloating("attention", qkv.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -87,8 +87,9 @@ void AttentionForwardByTiles(const Tensor& out, const Tensor& logsumexp, const T
   });
 }
 
-void AttentionBackwardByTiles(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
-                       const Tensor& logsumexp, const AttentionSpec& spec) {
+void AttentionBackwardByTiles(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv,
+                              const Tensor& out, const Tensor& logsumexp,
+                              const AttentionSpec& spec) {
   const AttentionGeometry g(spec);
   const int64_t scratch = AttentionBackwardScratch(g);
   DispatchFloating("attention", qkv.dtype(), [&](auto zero) {

@@ -70,21 +70,8 @@ class Attentions {
            const AttentionPlan::Tensors& tensors) {
     AttentionPlan* const plan = PlanFor(pass, spec, dtype);
     if (plan == nullptr) return false;
-    const CudnnAttention attention(spec, dtype);
     const Tensor workspace = Tensor::Empty({plan->workspace_bytes()}, DType::kUInt8, device_);
-    const auto width = static_cast<int64_t>(DTypeSize(dtype));
-    const auto step = [](void* base, int64_t bytes) -> void* {
-      return base == nullptr ? nullptr : static_cast<std::byte*>(base) + bytes;
-    };
-    for (int64_t call = 0; call < attention.calls; ++call) {
-      const int64_t qkv = call * attention.QkvStep() * width;
-      const int64_t out = call * attention.OutStep() * width;
-      const int64_t logsumexp = call * attention.LogsumexpStep() * int64_t{sizeof(float)};
-      plan->Run(cudnn_->handle(),
-                {step(tensors.qkv, qkv), step(tensors.out, out), step(tensors.logsumexp, logsumexp),
-                 step(tensors.dout, out), step(tensors.dqkv, qkv)},
-                static_cast<std::byte*>(workspace.raw()));
-    }
+    plan->Run(cudnn_->handle(), tensors, static_cast<std::byte*>(workspace.raw()));
     return true;
   }
 

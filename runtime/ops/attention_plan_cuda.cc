@@ -321,6 +321,7 @@ CudnnDescriptor AttentionPlan::Choose(const CudnnDescriptor& device, const Cudnn
   heuristic.Set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device);
   heuristic.Finalize();
   std::vector<CudnnDescriptor> configs;
+  configs.reserve(kMostChoices);
   for (int i = 0; i < kMostChoices; ++i) {
     configs.emplace_back(cudnn_, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, *what_);
   }
@@ -349,6 +350,22 @@ CudnnDescriptor AttentionPlan::Choose(const CudnnDescriptor& device, const Cudnn
 }
 
 void AttentionPlan::Run(cudnnHandle_t handle, const Tensors& tensors, std::byte* workspace) {
+  const auto step = [](void* base, int64_t bytes) -> void* {
+    return base == nullptr ? nullptr : static_cast<std::byte*>(base) + bytes;
+  };
+  const auto width = static_cast<int64_t>(DTypeSize(attention_.dtype));
+  for (int64_t call = 0; call < attention_.calls; ++call) {
+    const int64_t qkv = call * attention_.QkvStep() * width;
+    const int64_t out = call * attention_.OutStep() * width;
+    const int64_t logsumexp = call * attention_.LogsumexpStep() * int64_t{sizeof(float)};
+    Call(handle,
+         {step(tensors.qkv, qkv), step(tensors.out, out), step(tensors.logsumexp, logsumexp),
+          step(tensors.dout, out), step(tensors.dqkv, qkv)},
+         workspace);
+  }
+}
+
+void AttentionPlan::Call(cudnnHandle_t handle, const Tensors& tensors, std::byte* workspace) {
   const auto width = static_cast<int64_t>(DTypeSize(attention_.dtype));
   const auto at = [width](void* base, const AttentionView& view) -> void* {
     return static_cast<std::byte*>(base) + view.offset * width;

@@ -24,7 +24,7 @@ class AttentionPlan {
   AttentionPlan(const Cudnn& cudnn, const CudnnDescriptor& device, const CudnnAttention& attention,
                 AttentionPass pass);
 
-  /// Pointers to the first elements of one call's tensors.
+  /// Pointers to the first elements.
   struct Tensors {
     void* qkv;
     void* out;
@@ -32,12 +32,14 @@ class AttentionPlan {
     void* dout = nullptr;  ///< backward only, as dqkv
     void* dqkv = nullptr;
   };
-  /// `workspace` has workspace_bytes() at a multiple of 256.
+  /// All calls of the attention, on the handle's stream. `workspace` has workspace_bytes() at a
+  /// multiple of 256.
   void Run(cudnnHandle_t handle, const Tensors& tensors, std::byte* workspace);
 
   int64_t workspace_bytes() const { return workspace_bytes_; }
 
  private:
+  void Call(cudnnHandle_t handle, const Tensors& tensors, std::byte* workspace);
   CudnnDescriptor Choose(const CudnnDescriptor& device, const CudnnDescriptor& graph);
 
   const Cudnn& cudnn_;

@@ -45,6 +45,7 @@ CudnnDescriptor::~CudnnDescriptor() {
 void CudnnDescriptor::Set(cudnnBackendAttributeName_t name,
                           const std::vector<CudnnDescriptor>& values) {
   std::vector<cudnnBackendDescriptor_t> raw;
+  raw.reserve(values.size());
   for (const CudnnDescriptor& value : values) raw.push_back(value.raw_);
   SetRaw(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, static_cast<int64_t>(raw.size()), raw.data());
 }
@@ -56,6 +57,7 @@ void CudnnDescriptor::Finalize() {
 int64_t CudnnDescriptor::GetAll(cudnnBackendAttributeName_t name,
                                 std::vector<CudnnDescriptor>& values) const {
   std::vector<cudnnBackendDescriptor_t> raw;
+  raw.reserve(values.size());
   for (const CudnnDescriptor& value : values) raw.push_back(value.raw_);
   return GetRaw(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, static_cast<int64_t>(raw.size()), raw.data());
 }

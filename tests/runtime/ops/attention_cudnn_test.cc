@@ -61,11 +61,11 @@ struct Heads {
 class CudnnAttentionTest : public ::testing::TestWithParam<Heads> {};
 
 TEST_P(CudnnAttentionTest, ViewsAreWhereTheKernelsReadAndWrite) {
-  const auto& [heads, groups, deterministic, calls] = GetParam();
-  const AttentionSpec spec = Spec(heads, groups, deterministic);
+  const int64_t heads = GetParam().heads;
+  const AttentionSpec spec = Spec(heads, GetParam().groups, GetParam().deterministic);
   const AttentionGeometry g(spec);
   const CudnnAttention attention(spec, DType::kBFloat16);
-  EXPECT_EQ(attention.calls, calls);
+  EXPECT_EQ(attention.calls, GetParam().calls);
 
   std::vector<int> qkv(kSamples * kSeq * g.row_stride);
   const auto in_row = [&](auto column) {
