@@ -31,7 +31,8 @@ fi
 build() {
   [ -n "$tree" ] || return 0
   (cd "$tree" && cmake --preset release >/dev/null &&
-    cmake --build build/release --target cairn test_runtime_device test_runtime_ops -- --quiet) || die "the build failed"
+    cmake --build build/release --target cairn test_runtime_device test_runtime_ops -- --quiet) ||
+    die "the build failed"
 }
 
 # pack DIR
@@ -72,8 +73,8 @@ unit_tests() {
   "$bin/$1" --gtest_filter="$2" >"$work/unit" 2>&1
   status=$?
   cat "$work/unit" >>"$work/log"
-  sed -nE 's/^\[  PASSED  \] ([0-9]+) tests?\.$/\1 tests passed./p; s/^\[  FAILED  \] ([A-Za-z]+[./][^ ,]+).*/- FAILED: \1/p' \
-    "$work/unit" | sort -u
+  sed -nE -e 's/^\[  PASSED  \] ([0-9]+) tests?\.$/\1 tests passed./p' \
+    -e 's/^\[  FAILED  \] ([A-Za-z]+[./][^ ,]+).*/- FAILED: \1/p' "$work/unit" | sort -u
   # A filter that fits nothing proves nothing.
   grep -qE '^\[  PASSED  \] [1-9]' "$work/unit" && return $status
   echo "No test passed."

@@ -78,12 +78,13 @@ class Bench:
         for name, (preset, micro, own) in MODELS.items():
             overrides = self.overrides(micro, own)
             cairn = self.measure(*self.step_command(preset, overrides, 1, 4))
+            path = self.arguments.configs / f"{preset}.textproto"
             torch = None
             if self.arguments.python:
-                torch = self.measure(self.arguments.python, PEERS / "gpt.py", self.arguments.configs / f"{preset}.textproto",
-                                     "--compile", "--precision", "bf16", "--device", self.arguments.device,
-                                     "--warmup", "1", "--steps", "4", *overrides)
-            model = config.read(self.arguments.configs / f"{preset}.textproto", overrides)
+                torch = self.measure(self.arguments.python, PEERS / "gpt.py", path, "--compile", "--precision",
+                                     "bf16", "--device", self.arguments.device, "--warmup", "1", "--steps", "4",
+                                     *overrides)
+            model = config.read(path, overrides)
             print(self.row(name, model, cairn, torch), flush=True)
         if not self.arguments.python:
             print("\nPyTorch is left out: no Python with it was found (`PEER_PYTHON` names one).")
@@ -115,8 +116,8 @@ class Bench:
             report = os.path.join(folder, "step")
             made = self.run("nsys", "profile", "--trace=cuda", "--output", report,
                             *self.step_command(preset, self.overrides(micro, own), 1, 2))
-            table = None if made is None else self.run("nsys", "stats", "--quiet", "--report", "cuda_gpu_kern_sum", "--format", "csv",
-                                                       f"{report}.nsys-rep")
+            table = None if made is None else self.run(
+                "nsys", "stats", "--quiet", "--report", "cuda_gpu_kern_sum", "--format", "csv", f"{report}.nsys-rep")
         if not table:
             return print("\nThe split of a step's time by kernel failed.")
         rows = list(csv.DictReader(table[table.index("Time (%)"):].splitlines()))
