@@ -15,6 +15,14 @@ namespace cairn::cuda {
 void Matmul(const Tensor& c, const Tensor& a, const Tensor& b, const MatmulOptions& options,
             const Tensor* bias);
 
+// The products of matmul_fused.h; false, with nothing done, where there is no such kernel.
+bool MatmulGelu(const Tensor& y, const Tensor& hidden, const Tensor& a, const Tensor& b,
+                const MatmulOptions& options, const Tensor* bias);
+bool MatmulGeluGradient(const Tensor& dhidden, const Tensor& a, const Tensor& b,
+                        const Tensor& hidden, const MatmulOptions& options);
+bool AddLinearGradients(const Tensor& weight_sum, const Tensor& bias_sum, const Tensor& dy,
+                        const Tensor& x);
+
 void AttentionForward(const Tensor& out, const Tensor& logsumexp, const Tensor& qkv,
                       const AttentionSpec& spec);
 void AttentionBackward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,

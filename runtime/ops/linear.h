@@ -2,6 +2,7 @@
 
 #include "runtime/autograd/tape.h"
 #include "runtime/autograd/weight.h"
+#include "runtime/ops/gelu.h"
 
 namespace cairn {
 
@@ -9,5 +10,13 @@ namespace cairn {
 /// One dtype throughout. The weights outlive the tape. Backward: dx = dy · W; deferred: dW += dyᵀ ·
 /// x and db += Σ_t dy.
 Value Linear(Tape& tape, const Value& x, Weight& weight, Weight* bias);
+
+/// before = x·Wᵀ + bias and after = gelu(before), as Linear() and Gelu() of it, in one kernel where
+/// the device has one.
+Activated LinearGelu(Tape& tape, const Value& x, Weight& weight, Weight* bias);
+
+/// Linear() of `x.after`. Its backward pass gives `x.before` the gradient, through GELU, in one
+/// kernel where the device has one.
+Value Linear(Tape& tape, const Activated& x, Weight& weight, Weight* bias);
 
 }  // namespace cairn
