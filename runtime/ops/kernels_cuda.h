@@ -58,7 +58,7 @@ void CrossEntropyGradient(const Tensor& logits, const Tensor& targets, const Ten
                           int64_t first_row, int64_t valid, const Tensor& loss_gradient);
 
 void AdamW(const Tensor& main, const Tensor& exp_avg, const Tensor& exp_avg_sq,
-           const Tensor& gradient, const AdamWStep& step);
+           const Tensor& gradient, const DecayRuns& runs, const AdamWStep& step);
 
 void AddSum(const Tensor& total, const Tensor& x, Power power);
 void AddExactSum(const Tensor& bins, const Tensor& x, Power power);
