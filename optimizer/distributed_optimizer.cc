@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "runtime/ops/adamw.h"
 #include "runtime/ops/reduce.h"
 #include "runtime/tensor/elementwise.h"
 #include "runtime/tensor/exact_sum.h"
@@ -29,6 +28,11 @@ DistributedOptimizer::DistributedOptimizer(ParameterBuffers& buffers, const Mesh
     shard.exp_avg = zeros();
     shard.exp_avg_sq = zeros();
     shard.segments = SegmentsOf(bucket);
+    std::vector<DecayRuns::Part> parts;
+    for (const Segment& segment : shard.segments) {
+      parts.push_back({segment.size, segment.parameter->decays});
+    }
+    shard.decay_runs = DecayRuns(parts, buffers.device());
     shards_.push_back(std::move(shard));
     if (gathers_ == nullptr) continue;
     for (Parameter* parameter : bucket.parameters) {
@@ -121,17 +125,11 @@ StepResult DistributedOptimizer::Step(double learning_rate, double loss_scale, b
   step.bias_correction2 =
       static_cast<float>(1.0 - std::pow(options_.beta2, static_cast<double>(steps_)));
   step.gradient_factor = static_cast<float>(factor);
+  step.weight_decay = static_cast<float>(options_.weight_decay);
   for (size_t b = 0; b < shards_.size(); ++b) {
-    const Tensor& gradient = buffers_->buckets()[b].shard_gradient;
-    for (const Segment& segment : shards_[b].segments) {
-      auto part = [&](const Tensor& flat) {
-        return flat.Narrow(0, segment.shard_offset, segment.size);
-      };
-      step.weight_decay =
-          segment.parameter->decays ? static_cast<float>(options_.weight_decay) : 0.0f;
-      AdamW(part(shards_[b].main), part(shards_[b].exp_avg), part(shards_[b].exp_avg_sq),
-            part(gradient), step);
-    }
+    const ShardState& shard = shards_[b];
+    AdamW(shard.main, shard.exp_avg, shard.exp_avg_sq, buffers_->buckets()[b].shard_gradient,
+          shard.decay_runs, step);
   }
   PublishWeights();
   return result;

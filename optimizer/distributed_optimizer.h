@@ -7,6 +7,7 @@
 #include "parallel/mesh.h"
 #include "parallel/parameter_buffers.h"
 #include "parallel/state_piece.h"
+#include "runtime/ops/adamw.h"
 
 namespace cairn {
 
@@ -63,6 +64,7 @@ class DistributedOptimizer {
     Tensor exp_avg;
     Tensor exp_avg_sq;
     std::vector<Segment> segments;
+    DecayRuns decay_runs;  // of the segments
   };
 
   static std::vector<Segment> SegmentsOf(const Bucket& bucket);

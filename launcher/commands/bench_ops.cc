@@ -207,13 +207,13 @@ void BenchAdamW(const AdamWArguments& arguments) {
   step.beta1 = 0.9f;
   step.beta2 = 0.95f;
   step.epsilon = 1e-8f;
+  const DecayRuns runs({{main.numel(), true}}, main.device());
   // Four tensors read, three written.
   const double bytes = 7.0 * static_cast<double>(main.bytes());
-  Print(
-      arguments,
-      {{"adamw", fmt::to_string(arguments.elements),
-        MedianSeconds(arguments.repeat, [&] { AdamW(main, exp_avg, exp_avg_sq, gradient, step); }),
-        0, bytes}});
+  Print(arguments, {{"adamw", fmt::to_string(arguments.elements),
+                     MedianSeconds(arguments.repeat,
+                                   [&] { AdamW(main, exp_avg, exp_avg_sq, gradient, runs, step); }),
+                     0, bytes}});
 }
 
 }  // namespace

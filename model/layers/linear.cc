@@ -32,6 +32,13 @@ Value ColumnParallelLinear::Forward(ForwardContext& context, const Value& x) {
   return y;
 }
 
+Activated ColumnParallelLinear::ForwardGelu(ForwardContext& context, const Value& x) {
+  const Value entered = EnterTensorParallel(context, parallel_, x);
+  Activated y = LinearGelu(context.tape, entered, weight_->weight, &bias_->weight);
+  context.Observe(weight_->name, y.before);
+  return y;
+}
+
 RowParallelLinear::RowParallelLinear(ParameterRegistry& registry, const std::string& name,
                                      int64_t in, int64_t out, double standard_deviation)
     : parallel_(registry.parallel()),
@@ -42,7 +49,14 @@ RowParallelLinear::RowParallelLinear(ParameterRegistry& registry, const std::str
       bias_(&registry.RowVector(name + ".bias", out, InitSpec::Kind::kZeros)) {}
 
 Value RowParallelLinear::Forward(ForwardContext& context, const Value& x) {
-  const Value partial = Linear(context.tape, x, weight_->weight, nullptr);
+  return Sum(context, Linear(context.tape, x, weight_->weight, nullptr));
+}
+
+Value RowParallelLinear::Forward(ForwardContext& context, const Activated& x) {
+  return Sum(context, Linear(context.tape, x, weight_->weight, nullptr));
+}
+
+Value RowParallelLinear::Sum(ForwardContext& context, const Value& partial) {
   // Before the sum: it tells which rank.
   context.Observe(weight_->name, partial);
   return LeaveTensorParallel(context, parallel_, partial);

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "model/layers/parameter_registry.h"
+#include "runtime/ops/gelu.h"
 
 namespace cairn {
 
@@ -13,6 +14,8 @@ class ColumnParallelLinear {
   ColumnParallelLinear(ParameterRegistry& registry, const std::string& name, int64_t in,
                        int64_t out, double standard_deviation);
   Value Forward(ForwardContext& context, const Value& x);
+  /// The same, and GELU of it.
+  Activated ForwardGelu(ForwardContext& context, const Value& x);
 
  private:
   ModelParallel parallel_;
@@ -28,9 +31,13 @@ class RowParallelLinear {
   RowParallelLinear(ParameterRegistry& registry, const std::string& name, int64_t in, int64_t out,
                     double standard_deviation);
   Value Forward(ForwardContext& context, const Value& x);
+  /// Of `x.after`.
+  Value Forward(ForwardContext& context, const Activated& x);
   Weight& bias() { return bias_->weight; }
 
  private:
+  Value Sum(ForwardContext& context, const Value& partial);
+
   ModelParallel parallel_;
   Parameter* weight_;
   Parameter* bias_;

@@ -4,7 +4,6 @@
 
 #include "runtime/ops/attention.h"
 #include "runtime/ops/dropout.h"
-#include "runtime/ops/gelu.h"
 
 namespace cairn {
 
@@ -52,9 +51,8 @@ Value TransformerLayer::AttentionBlock(ForwardContext& context, const Value& x) 
 }
 
 Value TransformerLayer::MlpBlock(ForwardContext& context, const Value& x) {
-  const Value hidden = fc1_.Forward(context, mlp_norm_.Forward(context, x));
-  const Value activated = Gelu(context.tape, hidden);
-  Observe(context, "mlp.gelu", activated);
+  const Activated activated = fc1_.ForwardGelu(context, mlp_norm_.Forward(context, x));
+  Observe(context, "mlp.gelu", activated.after);
   Value y = AddResidual(context, fc2_.Forward(context, activated), fc2_.bias(), x,
                         DropoutSite::kMlpOutput);
   Observe(context, "mlp_residual", y);

@@ -12,8 +12,10 @@ namespace cairn {
 struct Value {
   Tensor data;
   int id = -1;
-  /// Where set: computes `data` once more, bit by bit, from what the tape keeps anyway. Cheap
-  /// beside the memory: the op that needs the data in the backward pass keeps this in its place.
+  /// Where set: computes `data` once more, bit by bit, from what the tape keeps anyway. (Where a
+  /// GPU's product computed `data` on its way, from a sum that the tape keeps rounded: up to that
+  /// rounding, the same in every run.) Cheap beside the memory: the op that needs the data in the
+  /// backward pass keeps this in its place.
   std::function<Tensor()> again = {};
 
   bool needs_gradient() const { return id >= 0; }

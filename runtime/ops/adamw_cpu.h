@@ -6,6 +6,6 @@
 namespace cairn::cpu {
 
 void AdamW(const Tensor& main, const Tensor& exp_avg, const Tensor& exp_avg_sq,
-           const Tensor& gradient, const AdamWStep& step);
+           const Tensor& gradient, const DecayRuns& runs, const AdamWStep& step);
 
 }  // namespace cairn::cpu

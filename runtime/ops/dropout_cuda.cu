@@ -13,11 +13,10 @@ __global__ void BiasDropoutAddKernel(T* y, const T* x, const T* bias, const T* r
                                      int64_t first_index) {
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const int64_t at = row * n;
-    const auto first = static_cast<uint64_t>(first_index + at);
-    // Nothing is below a threshold of 0: any word will do.
-    BiasDropoutAddRow<kBias, kResidual>(
-        BlockTeam(), n, y + at, x + at, bias, kResidual ? residual + at : nullptr, rule,
-        [&](int64_t i) { return rule.threshold == 0 ? 0u : RandomWord(key, first + i); });
+    // Nothing is below a threshold of 0: any words will do.
+    const NeighbourWords word(key, static_cast<uint64_t>(first_index + at), rule.threshold > 0);
+    BiasDropoutAddRow<kBias, kResidual>(BlockTeam(), n, y + at, x + at, bias,
+                                        kResidual ? residual + at : nullptr, rule, word);
   }
 }
 

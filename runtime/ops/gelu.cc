@@ -11,6 +11,10 @@ namespace cairn {
 Value Gelu(Tape& tape, const Value& x) {
   Tensor y = x.data.EmptyLike();
   GeluForward(y, x.data);
+  return RecordGelu(tape, x, std::move(y));
+}
+
+Value RecordGelu(Tape& tape, const Value& x, Tensor y) {
   if (!x.needs_gradient()) return Value{std::move(y)};
   Value value =
       tape.Record("gelu", std::move(y), [id = x.id, x = x.data](Tape& tape, const Tensor& dy) {

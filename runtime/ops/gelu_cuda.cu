@@ -21,15 +21,14 @@ __global__ void GeluGradientKernel(T* dx, const T* dy, const T* x, int64_t n) {
 void GeluForward(const Tensor& y, const Tensor& x) {
   DispatchFloating("gelu", x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    Launch(x.device(), ElementLaunch(x.numel()), GeluKernel<T>, y.data<T>(), x.data<T>(),
-           x.numel());
+    Launch(x.device(), PackLaunch(x.numel()), GeluKernel<T>, y.data<T>(), x.data<T>(), x.numel());
   });
 }
 
 void GeluBackward(const Tensor& dx, const Tensor& dy, const Tensor& x) {
   DispatchFloating("gelu", x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    Launch(x.device(), ElementLaunch(x.numel()), GeluGradientKernel<T>, dx.data<T>(), dy.data<T>(),
+    Launch(x.device(), PackLaunch(x.numel()), GeluGradientKernel<T>, dx.data<T>(), dy.data<T>(),
            x.data<T>(), x.numel());
   });
 }

@@ -15,10 +15,13 @@ inline constexpr float kGeluCubic = 0.07135481283f;  // kGeluLinear * 0.044715
 template <typename Team, typename T>
 [[gnu::always_inline]] CAIRN_HOST_DEVICE inline void GeluRow(const Team& team, int64_t n, T* y,
                                                              const T* x) {
-  team.for_each(n, [=](int64_t i) CAIRN_INLINE {
-    const float v = static_cast<float>(x[i]);
-    y[i] = T(v * Sigmoid(v * (kGeluLinear + kGeluCubic * (v * v))));
-  });
+  team.zip(
+      n,
+      [](int64_t, T& y, const T& x) CAIRN_INLINE {
+        const float v = static_cast<float>(x);
+        y = T(v * Sigmoid(v * (kGeluLinear + kGeluCubic * (v * v))));
+      },
+      y, x);
 }
 
 /// dx = dy (s + x s (1 - s) 2u'), s = sigmoid(2u).
@@ -26,13 +29,16 @@ template <typename Team, typename T>
 [[gnu::always_inline]] CAIRN_HOST_DEVICE inline void GeluGradientRow(const Team& team, int64_t n,
                                                                      T* dx, const T* dy,
                                                                      const T* x) {
-  team.for_each(n, [=](int64_t i) CAIRN_INLINE {
-    const float v = static_cast<float>(x[i]);
-    const float square = v * v;
-    const float s = Sigmoid(v * (kGeluLinear + kGeluCubic * square));
-    const float slope = kGeluLinear + 3.0f * kGeluCubic * square;
-    dx[i] = T(static_cast<float>(dy[i]) * (s + v * s * (1.0f - s) * slope));
-  });
+  team.zip(
+      n,
+      [](int64_t, T& dx, const T& dy, const T& x) CAIRN_INLINE {
+        const float v = static_cast<float>(x);
+        const float square = v * v;
+        const float s = Sigmoid(v * (kGeluLinear + kGeluCubic * square));
+        const float slope = kGeluLinear + 3.0f * kGeluCubic * square;
+        dx = T(static_cast<float>(dy) * (s + v * s * (1.0f - s) * slope));
+      },
+      dx, dy, x);
 }
 
 }  // namespace cairn

@@ -15,6 +15,14 @@ namespace cairn::cuda {
 void Matmul(const Tensor& c, const Tensor& a, const Tensor& b, const MatmulOptions& options,
             const Tensor* bias);
 
+// The products of matmul_fused.h; false, with nothing done, where there is no such kernel.
+bool MatmulGelu(const Tensor& y, const Tensor& hidden, const Tensor& a, const Tensor& b,
+                const MatmulOptions& options, const Tensor* bias);
+bool MatmulGeluGradient(const Tensor& dhidden, const Tensor& a, const Tensor& b,
+                        const Tensor& hidden, const MatmulOptions& options);
+bool AddLinearGradients(const Tensor& weight_sum, const Tensor& bias_sum, const Tensor& dy,
+                        const Tensor& x);
+
 void AttentionForward(const Tensor& out, const Tensor& logsumexp, const Tensor& qkv,
                       const AttentionSpec& spec);
 void AttentionBackward(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv, const Tensor& out,
@@ -56,7 +64,7 @@ void CrossEntropyGradient(const Tensor& logits, const Tensor& targets, const Ten
                           int64_t first_row, int64_t valid, const Tensor& loss_gradient);
 
 void AdamW(const Tensor& main, const Tensor& exp_avg, const Tensor& exp_avg_sq,
-           const Tensor& gradient, const AdamWStep& step);
+           const Tensor& gradient, const DecayRuns& runs, const AdamWStep& step);
 
 void AddSum(const Tensor& total, const Tensor& x, Power power);
 void AddExactSum(const Tensor& bins, const Tensor& x, Power power);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "runtime/ops/matmul.h"
+#include "runtime/ops/matmul_fused.h"
 #include "runtime/ops/reduce_rows.h"
 
 namespace cairn {
@@ -43,11 +44,28 @@ void AddWeightGradient(MainGrad& grad, const Tensor& dy, const Tensor& x, int64_
   }
 }
 
-Value Linear(Tape& tape, const Value& x, Weight& weight, Weight* bias) {
-  const int64_t row_block = tape.options().rows_per_sample;
-  Tensor y = Tensor::Empty({x.data.dim(0), weight.value.dim(0)}, x.data.dtype(), x.data.device());
-  Matmul(y, x.data, weight.Current(), {.transpose_b = true, .row_block = row_block},
-         bias != nullptr ? &bias->Current() : nullptr);
+namespace {
+
+// The deferred part of the backward pass; a gradient that nobody wants is null.
+void DeferGradients(Tape& tape, MainGrad* weight, MainGrad* bias, const Tensor& dy,
+                    const Saved& x) {
+  if (weight == nullptr && bias == nullptr) return;
+  tape.DeferWeightGradient([=, rows_per_sample = tape.options().rows_per_sample] {
+    if (weight != nullptr && bias != nullptr && !weight->exact()) {
+      AddLinearGradients(*weight, *bias, dy, x.Get());
+    } else {
+      if (weight != nullptr) AddWeightGradient(*weight, dy, x.Get(), rows_per_sample);
+      if (bias != nullptr) AddRowsToVector(*bias, dy);
+    }
+    if (weight != nullptr) weight->NoteContribution();
+    if (bias != nullptr) bias->NoteContribution();
+  });
+}
+
+// y = x·Wᵀ + bias, computed already, as a node of the tape. `give(tape, dy)` computes the gradient
+// of what x came from and adds it; it is called where x needs one.
+template <typename Give>
+Value Record(Tape& tape, const Value& x, Tensor y, Weight& weight, Weight* bias, Give give) {
   MainGrad* const weight_grad = tape.recording() ? weight.grad : nullptr;
   MainGrad* const bias_grad = tape.recording() && bias != nullptr ? bias->grad : nullptr;
   if (!x.needs_gradient() && weight_grad == nullptr && bias_grad == nullptr) {
@@ -56,25 +74,67 @@ Value Linear(Tape& tape, const Value& x, Weight& weight, Weight* bias) {
   if (weight_grad != nullptr) weight_grad->NoteUse();
   if (bias_grad != nullptr) bias_grad->NoteUse();
   const Saved saved_x = weight_grad != nullptr ? Saved(x) : Saved();
-  return tape.Record(
-      "linear", std::move(y), [=, id = x.id, matrix = weight.value](Tape& tape, const Tensor& dy) {
-        if (weight_grad != nullptr) {
-          tape.DeferWeightGradient([=] {
-            AddWeightGradient(*weight_grad, dy, saved_x.Get(), row_block);
-            weight_grad->NoteContribution();
-          });
-        }
-        if (bias_grad != nullptr) {
-          tape.DeferWeightGradient([=] {
-            AddRowsToVector(*bias_grad, dy);
-            bias_grad->NoteContribution();
-          });
-        }
-        if (id < 0) return;
-        Tensor dx = Tensor::Empty({dy.dim(0), matrix.dim(1)}, dy.dtype(), dy.device());
-        Matmul(dx, dy, matrix, {.row_block = row_block});
-        tape.AddGradient(id, std::move(dx));
-      });
+  return tape.Record("linear", std::move(y),
+                     [=, gives = x.needs_gradient()](Tape& tape, const Tensor& dy) {
+                       DeferGradients(tape, weight_grad, bias_grad, dy, saved_x);
+                       if (gives) give(tape, dy);
+                     });
+}
+
+MatmulOptions ForwardOptions(const Tape& tape) {
+  return {.transpose_b = true, .row_block = tape.options().rows_per_sample};
+}
+
+const Tensor* ValueOf(const Weight* bias) { return bias != nullptr ? &bias->Current() : nullptr; }
+
+// Of the forward result's shape.
+Tensor EmptyOutput(const Value& x, const Weight& weight) {
+  return Tensor::Empty({x.data.dim(0), weight.value.dim(0)}, x.data.dtype(), x.data.device());
+}
+
+// Of the shape of the input's gradient.
+Tensor EmptyInput(const Tensor& dy, const Tensor& matrix) {
+  return Tensor::Empty({dy.dim(0), matrix.dim(1)}, dy.dtype(), dy.device());
+}
+
+// What Record() calls for an x that is a value of its own.
+auto GiveTo(int id, const Tensor& matrix) {
+  return [=](Tape& tape, const Tensor& dy) {
+    Tensor dx = EmptyInput(dy, matrix);
+    Matmul(dx, dy, matrix, {.row_block = tape.options().rows_per_sample});
+    tape.AddGradient(id, std::move(dx));
+  };
+}
+
+}  // namespace
+
+Value Linear(Tape& tape, const Value& x, Weight& weight, Weight* bias) {
+  Tensor y = EmptyOutput(x, weight);
+  Matmul(y, x.data, weight.Current(), ForwardOptions(tape), ValueOf(bias));
+  return Record(tape, x, std::move(y), weight, bias, GiveTo(x.id, weight.value));
+}
+
+Activated LinearGelu(Tape& tape, const Value& x, Weight& weight, Weight* bias) {
+  Tensor hidden = EmptyOutput(x, weight);
+  Tensor y = hidden.EmptyLike();
+  MatmulGelu(y, hidden, x.data, weight.Current(), ForwardOptions(tape), ValueOf(bias));
+  Activated activated;
+  activated.before = Record(tape, x, std::move(hidden), weight, bias, GiveTo(x.id, weight.value));
+  activated.after = RecordGelu(tape, activated.before, std::move(y));
+  return activated;
+}
+
+Value Linear(Tape& tape, const Activated& x, Weight& weight, Weight* bias) {
+  Tensor y = EmptyOutput(x.after, weight);
+  Matmul(y, x.after.data, weight.Current(), ForwardOptions(tape), ValueOf(bias));
+  return Record(tape, x.after, std::move(y), weight, bias,
+                [matrix = weight.value, hidden = x.before.data, id = x.before.id](
+                    Tape& tape, const Tensor& dy) {
+                  Tensor dhidden = EmptyInput(dy, matrix);
+                  MatmulGeluGradient(dhidden, dy, matrix, hidden,
+                                     {.row_block = tape.options().rows_per_sample});
+                  tape.AddGradient(id, std::move(dhidden));
+                });
 }
 
 }  // namespace cairn

@@ -17,8 +17,8 @@ void CheckRows(const char* name, const Tensor& matrix) {
 
 }  // namespace
 
-void Matmul(const Tensor& c, const Tensor& a, const Tensor& b, const MatmulOptions& options,
-            const Tensor* bias) {
+void CheckProduct(const Tensor& c, const Tensor& a, const Tensor& b, const MatmulOptions& options,
+                  const Tensor* bias) {
   CheckRows("c", c);
   CheckRows("a", a);
   CheckRows("b", b);
@@ -32,6 +32,11 @@ void Matmul(const Tensor& c, const Tensor& a, const Tensor& b, const MatmulOptio
     CHECK(bias->contiguous() && bias->numel() == c.dim(1)) << bias->shape().ToString();
     CHECK(bias->dtype() == a.dtype()) << DTypeName(bias->dtype());
   }
+}
+
+void Matmul(const Tensor& c, const Tensor& a, const Tensor& b, const MatmulOptions& options,
+            const Tensor* bias) {
+  CheckProduct(c, a, b, options, bias);
   Dispatch(
       "Matmul", c, [&] { cpu::Matmul(c, a, b, options, bias); },
       [&] { cuda::Matmul(c, a, b, options, bias); });

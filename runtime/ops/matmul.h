@@ -23,4 +23,8 @@ struct MatmulOptions {
 void Matmul(const Tensor& c, const Tensor& a, const Tensor& b, const MatmulOptions& options = {},
             const Tensor* bias = nullptr);
 
+/// Fails where the operands are not what Matmul takes.
+void CheckProduct(const Tensor& c, const Tensor& a, const Tensor& b, const MatmulOptions& options,
+                  const Tensor* bias);
+
 }  // namespace cairn

@@ -20,6 +20,8 @@ namespace cairn {
 // arithmetic is written once: on a CPU the team is one thread with vector instructions, on a GPU a
 // warp or a block. What a kernel may ask of it:
 //   for_each(n, f)    f(i) for each i in [0, n), in any order; the calls are independent
+//   zip(n, f, p...)   f(i, p[i]...) for each, by references; arrays that are not const are written
+//                     whole. On a GPU, 16 bytes of memory at a time where the arrays allow it
 //   reduce(n, f)      the fp32 sum of f(i), in an order that is a function of n alone
 //   reduce_max(n, f)  the largest f(i); -infinity for n = 0; a NaN may or may not be seen
 //   barrier()         what the team wrote before it, all of the team reads after it; reductions are
@@ -39,6 +41,12 @@ class CpuTeam {
   [[gnu::always_inline]] void for_each(int64_t n, F&& f) const {
     CAIRN_INDEPENDENT_ITERATIONS
     for (int64_t i = 0; i < n; ++i) f(i);
+  }
+
+  template <typename F, typename... P>
+  [[gnu::always_inline]] void zip(int64_t n, F&& f, P*... p) const {
+    CAIRN_INDEPENDENT_ITERATIONS
+    for (int64_t i = 0; i < n; ++i) f(i, p[i]...);
   }
 
   void barrier() const {}

@@ -4,6 +4,7 @@
 
 #include "runtime/ops/team.h"
 #include "runtime/tensor/dtype.h"
+#include "runtime/tensor/pack.h"
 
 namespace cairn {
 
@@ -17,6 +18,15 @@ class GridTeam {
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += stride) f(i);
 #endif
   }
+
+  template <typename F, typename... P>
+  CAIRN_HOST_DEVICE void zip([[maybe_unused]] int64_t n, [[maybe_unused]] const F& f,
+                             [[maybe_unused]] P*... p) const {
+#if defined(__CUDA_ARCH__)
+    ZipShare(int64_t{blockIdx.x} * blockDim.x + threadIdx.x, int64_t{gridDim.x} * blockDim.x, n, f,
+             p...);
+#endif
+  }
 };
 
 /// One block. Its threads take neighbouring elements; a sum runs over each thread's elements in
@@ -28,6 +38,14 @@ class BlockTeam {
   CAIRN_HOST_DEVICE void for_each([[maybe_unused]] int64_t n, [[maybe_unused]] F&& f) const {
 #if defined(__CUDA_ARCH__)
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) f(i);
+#endif
+  }
+
+  template <typename F, typename... P>
+  CAIRN_HOST_DEVICE void zip([[maybe_unused]] int64_t n, [[maybe_unused]] const F& f,
+                             [[maybe_unused]] P*... p) const {
+#if defined(__CUDA_ARCH__)
+    ZipShare(threadIdx.x, blockDim.x, n, f, p...);
 #endif
   }
 

@@ -4,6 +4,7 @@
 #include "runtime/tensor/elementwise_cuda.h"
 #include "runtime/tensor/elementwise_kernel.h"
 #include "runtime/tensor/exact_sum.h"
+#include "runtime/tensor/pack.h"
 
 namespace cairn::cuda {
 namespace {
@@ -12,9 +13,23 @@ namespace {
 __device__ int64_t FirstIndex() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 __device__ int64_t IndexStride() { return int64_t{gridDim.x} * blockDim.x; }
 
+// f(p[i]...) for all i in [0, n), by the threads of the launch; see ZipShare().
+template <typename F, typename... P>
+__device__ void Zip(int64_t n, F f, P*... p) {
+  ZipShare(
+      FirstIndex(), IndexStride(), n, [&](int64_t, auto&... elements) { f(elements...); }, p...);
+}
+
 template <typename T>
 __global__ void FillKernel(T* out, int64_t n, T value) {
-  for (int64_t i = FirstIndex(); i < n; i += IndexStride()) out[i] = value;
+  Zip(
+      n, [=](T& out) { out = value; }, out);
+}
+
+template <typename D, typename S>
+__global__ void ConvertKernel(D* out, const S* in, int64_t n) {
+  Zip(
+      n, [](D& out, const S& in) { out = D(static_cast<float>(in)); }, out, in);
 }
 
 // D and S of one size where no conversion is wanted: elements of any dtype as unsigned integers.
@@ -32,34 +47,38 @@ __global__ void CopyKernel(D* out, const S* in, int64_t n, CopyLayout layout) {
 
 template <typename D, typename S>
 __global__ void AddToKernel(D* out, const S* in, int64_t n) {
-  for (int64_t i = FirstIndex(); i < n; i += IndexStride()) out[i] = Sum<D>(out[i], in[i]);
+  Zip(
+      n, [](D& out, const S& in) { out = Sum<D>(out, in); }, out, in);
 }
 
 template <typename T>
 __global__ void AddKernel(T* out, const T* a, const T* b, int64_t n) {
-  for (int64_t i = FirstIndex(); i < n; i += IndexStride()) out[i] = Sum<T>(a[i], b[i]);
+  Zip(
+      n, [](T& out, const T& a, const T& b) { out = Sum<T>(a, b); }, out, a, b);
 }
 
 template <typename T, typename F>
 __global__ void ScaleKernel(T* out, int64_t n, F factor) {
-  for (int64_t i = FirstIndex(); i < n; i += IndexStride()) {
-    out[i] = T(static_cast<F>(out[i]) * factor);
-  }
+  Zip(
+      n, [=](T& out) { out = T(static_cast<F>(out) * factor); }, out);
 }
 
 template <typename T>
 __global__ void ExactAddKernel(double* hi, double* lo, const T* term, int64_t n, double factor) {
-  for (int64_t i = FirstIndex(); i < n; i += IndexStride()) {
-    const ExactParts parts = SplitExactly(static_cast<float>(term[i]), factor);
-    hi[i] += parts.hi;
-    lo[i] += parts.lo;
-  }
+  Zip(
+      n,
+      [=](double& hi, double& lo, const T& term) {
+        const ExactParts parts = SplitExactly(static_cast<float>(term), factor);
+        hi += parts.hi;
+        lo += parts.lo;
+      },
+      hi, lo, term);
 }
 
 __global__ void ExactToFloatKernel(float* sum, const double* hi, const double* lo, int64_t n) {
-  for (int64_t i = FirstIndex(); i < n; i += IndexStride()) {
-    sum[i] = static_cast<float>(hi[i] + lo[i]);
-  }
+  Zip(
+      n, [](float& sum, const double& hi, const double& lo) { sum = static_cast<float>(hi + lo); },
+      sum, hi, lo);
 }
 
 template <typename T>
@@ -100,12 +119,11 @@ void Fill(const Tensor& destination, double value) {
   const int64_t n = destination.numel();
   Device& device = destination.device();
   if (destination.dtype() == DType::kFloat64) {
-    return Launch(device, ElementLaunch(n), FillKernel<double>, destination.data<double>(), n,
-                  value);
+    return Launch(device, PackLaunch(n), FillKernel<double>, destination.data<double>(), n, value);
   }
   DispatchFloating("Fill", destination.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    Launch(device, ElementLaunch(n), FillKernel<T>, destination.data<T>(), n,
+    Launch(device, PackLaunch(n), FillKernel<T>, destination.data<T>(), n,
            T(static_cast<float>(value)));
   });
 }
@@ -113,11 +131,16 @@ void Fill(const Tensor& destination, double value) {
 void CopyTo(const Tensor& destination, const Tensor& source) {
   if (destination.dtype() == source.dtype()) return CopySame(destination, source);
   const int64_t n = destination.numel();
+  const bool contiguous = destination.contiguous() && source.contiguous();
   const CopyLayout layout = MakeCopyLayout(destination, source);
   DispatchFloating("CopyTo", destination.dtype(), [&](auto d_zero) {
     DispatchFloating("CopyTo", source.dtype(), [&](auto s_zero) {
       using D = decltype(d_zero);
       using S = decltype(s_zero);
+      if (contiguous) {
+        return Launch(destination.device(), PackLaunch(n), ConvertKernel<D, S>,
+                      destination.data<D>(), source.data<S>(), n);
+      }
       Launch(destination.device(), ElementLaunch(n), CopyKernel<D, S>, destination.data<D>(),
              source.data<S>(), n, layout);
     });
@@ -128,15 +151,14 @@ void AddTo(const Tensor& destination, const Tensor& source) {
   const int64_t n = destination.numel();
   Device& device = destination.device();
   if (destination.dtype() == DType::kFloat64) {
-    return Launch(device, ElementLaunch(n), AddToKernel<double, double>, destination.data<double>(),
+    return Launch(device, PackLaunch(n), AddToKernel<double, double>, destination.data<double>(),
                   source.data<double>(), n);
   }
   DispatchFloating("AddTo", destination.dtype(), [&](auto d_zero) {
     DispatchFloating("AddTo", source.dtype(), [&](auto s_zero) {
       using D = decltype(d_zero);
       using S = decltype(s_zero);
-      Launch(device, ElementLaunch(n), AddToKernel<D, S>, destination.data<D>(), source.data<S>(),
-             n);
+      Launch(device, PackLaunch(n), AddToKernel<D, S>, destination.data<D>(), source.data<S>(), n);
     });
   });
 }
@@ -145,12 +167,12 @@ void Scale(const Tensor& destination, double factor) {
   const int64_t n = destination.numel();
   Device& device = destination.device();
   if (destination.dtype() == DType::kFloat64) {
-    return Launch(device, ElementLaunch(n), ScaleKernel<double, double>, destination.data<double>(),
-                  n, factor);
+    return Launch(device, PackLaunch(n), ScaleKernel<double, double>, destination.data<double>(), n,
+                  factor);
   }
   DispatchFloating("Scale", destination.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    Launch(device, ElementLaunch(n), ScaleKernel<T, float>, destination.data<T>(), n,
+    Launch(device, PackLaunch(n), ScaleKernel<T, float>, destination.data<T>(), n,
            static_cast<float>(factor));
   });
 }
@@ -158,7 +180,7 @@ void Scale(const Tensor& destination, double factor) {
 void Add(const Tensor& out, const Tensor& a, const Tensor& b) {
   DispatchFloating("Add", out.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    Launch(out.device(), ElementLaunch(out.numel()), AddKernel<T>, out.data<T>(), a.data<T>(),
+    Launch(out.device(), PackLaunch(out.numel()), AddKernel<T>, out.data<T>(), a.data<T>(),
            b.data<T>(), out.numel());
   });
 }
@@ -166,13 +188,13 @@ void Add(const Tensor& out, const Tensor& a, const Tensor& b) {
 void ExactAddTo(const Tensor& hi, const Tensor& lo, const Tensor& term, double factor) {
   DispatchFloating("ExactAddTo", term.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    Launch(hi.device(), ElementLaunch(term.numel()), ExactAddKernel<T>, hi.data<double>(),
+    Launch(hi.device(), PackLaunch(term.numel()), ExactAddKernel<T>, hi.data<double>(),
            lo.data<double>(), term.data<T>(), term.numel(), factor);
   });
 }
 
 void ExactToFloat(const Tensor& sum, const Tensor& hi, const Tensor& lo) {
-  Launch(sum.device(), ElementLaunch(sum.numel()), ExactToFloatKernel, sum.data<float>(),
+  Launch(sum.device(), PackLaunch(sum.numel()), ExactToFloatKernel, sum.data<float>(),
          hi.data<double>(), lo.data<double>(), sum.numel());
 }
 

@@ -18,6 +18,10 @@ LaunchShape ElementLaunch(int64_t n) {
   return {Blocks((n + kElementThreads - 1) / kElementThreads), kElementThreads};
 }
 
+LaunchShape PackLaunch(int64_t n) {
+  return ElementLaunch((n + kElementsPerThread - 1) / kElementsPerThread);
+}
+
 LaunchShape RowLaunch(int64_t rows, int64_t n) {
   const int64_t threads = (n + kElementsPerThread - 1) / kElementsPerThread;
   const int64_t warps = std::max<int64_t>(1, (threads + kWarpThreads - 1) / kWarpThreads);

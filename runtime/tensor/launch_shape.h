@@ -21,6 +21,9 @@ inline constexpr uint32_t kMaxBlocks = 65536;
 /// One thread for each of n elements, up to kMaxBlocks.
 LaunchShape ElementLaunch(int64_t n);
 
+/// The same for kernels that take packs (pack.h): one thread for every eight elements.
+LaunchShape PackLaunch(int64_t n);
+
 /// One block for each of `rows` rows of n elements: a thread for every eight elements, in whole
 /// warps.
 LaunchShape RowLaunch(int64_t rows, int64_t n);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "jacobian_testing.h"
+#include "runtime/ops/adamw_kernel.h"
 
 namespace cairn {
 namespace {
@@ -30,7 +31,10 @@ struct State {
     }
     return part;
   }
-  void Step(const AdamWStep& step) const { AdamW(main, exp_avg, exp_avg_sq, gradient, step); }
+  void Step(const AdamWStep& step) const {
+    const DecayRuns all({{main.numel(), true}}, main.device());
+    AdamW(main, exp_avg, exp_avg_sq, gradient, all, step);
+  }
 
   Tensor main;
   Tensor exp_avg;
@@ -80,6 +84,45 @@ TEST(AdamWTest, AnySplitGivesTheSameBits) {
     EXPECT_EQ(Bits(split.main), Bits(whole.main)) << piece;
     EXPECT_EQ(Bits(split.exp_avg), Bits(whole.exp_avg)) << piece;
     EXPECT_EQ(Bits(split.exp_avg_sq), Bits(whole.exp_avg_sq)) << piece;
+  }
+}
+
+// What a parameter gets does not depend on what lies beside it, nor on who finds its run: the loops
+// of the CPU go run by run, a GPU's threads look up theirs.
+TEST(AdamWTest, PartsThatDecayAndOthers) {
+  const auto device = NewCpuDevice();
+  using Parts = std::vector<DecayRuns::Part>;
+  const struct {
+    Parts parts;
+    int64_t runs;
+  } cases[] = {{{}, 0},
+               {{{0, true}}, 0},
+               {{{5, false}}, 1},
+               {{{5, true}, {3, true}}, 1},
+               {{{4, false}, {0, true}, {3, false}, {9, true}}, 2},
+               {{{1, true}, {1, false}, {1, true}, {700, true}, {17, false}, {64, true}}, 5}};
+  for (const auto& [parts, expected_runs] : cases) {
+    const DecayRuns runs(parts, *device);
+    EXPECT_EQ(runs.runs(), expected_runs);
+    const int64_t n = runs.numel() + 6;  // padding stays as it is
+    const State together(*device, n);
+    const State apart(*device, n);
+    AdamW(together.main, together.exp_avg, together.exp_avg_sq, together.gradient, runs, kStep);
+    int64_t first = 0;
+    for (const DecayRuns::Part& part : parts) {
+      AdamWStep step = kStep;
+      if (!part.decays) step.weight_decay = 0;
+      apart.Narrow(first, part.size).Step(step);
+      for (int64_t i = first; i < first + part.size; ++i) {
+        const int64_t run = RunOf(runs.ends().data<int64_t>(), runs.runs(), i);
+        EXPECT_EQ(RunDecays(run, runs.first_decays()), part.decays) << i;
+      }
+      first += part.size;
+    }
+    EXPECT_EQ(first, runs.numel());
+    EXPECT_EQ(Bits(together.main), Bits(apart.main));
+    EXPECT_EQ(Bits(together.exp_avg), Bits(apart.exp_avg));
+    EXPECT_EQ(Bits(together.exp_avg_sq), Bits(apart.exp_avg_sq));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "jacobian_testing.h"
+#include "runtime/ops/dropout_kernel.h"
 #include "runtime/ops/dropout_words.h"
 
 namespace cairn {
@@ -34,6 +35,17 @@ TEST(DropoutTest, JacobianWithAndWithoutEachPart) {
           },
           inputs, weights);
     }
+  }
+}
+
+TEST(DropoutTest, NeighboursShareABlockOfWords) {
+  for (const uint64_t first : {uint64_t{0}, uint64_t{1}, uint64_t{6}, (uint64_t{1} << 34) + 3}) {
+    const NeighbourWords words(kKey, first, true);
+    // In order, as a thread asks; then anywhere.
+    for (const int64_t i : {0, 1, 2, 3, 4, 5, 6, 7, 8, 64, 65, 66, 67, 3, 2, 1000003}) {
+      EXPECT_EQ(words(i), RandomWord(kKey, first + static_cast<uint64_t>(i))) << first << " " << i;
+    }
+    EXPECT_EQ(NeighbourWords(kKey, first, false)(5), 0U);
   }
 }
 

@@ -1,11 +1,13 @@
 #include "runtime/ops/linear.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <vector>
 
 #include "jacobian_testing.h"
 #include "product_testing.h"
+#include "runtime/ops/dropout.h"
 #include "runtime/tensor/elementwise.h"
 #include "runtime/tensor/exact_sum.h"
 
@@ -185,6 +187,74 @@ TEST_F(LinearTest, DeterministicModeIgnoresMicrobatchesAndThreads) {
     EXPECT_EQ(one, Train(*device_, dtype, 1, 2)) << DTypeName(dtype) << ", threads";
     EXPECT_EQ(one, Train(*device_, dtype, 3, 3)) << DTypeName(dtype) << ", both";
   }
+}
+
+TEST_F(LinearTest, JacobianThroughGelu) {
+  Weight up{RandomTensor(*device_, {9, 5}, 1)};
+  Weight bias{RandomTensor(*device_, {9}, 2)};
+  Weight down{RandomTensor(*device_, {4, 9}, 3)};
+  testing::CheckJacobian(
+      [&](Tape& tape, std::span<const Value> in) {
+        return Linear(tape, LinearGelu(tape, in[0], up, &bias), down, nullptr);
+      },
+      {RandomTensor(*device_, {6, 5}, 4)}, {&up, &bias, &down});
+}
+
+// On the CPU, products that take GELU along are the ops themselves.
+TEST_F(LinearTest, ThroughGeluIsTheSameAsOpByOp) {
+  constexpr int64_t kTokens = 12;
+  constexpr int64_t kIn = 70;
+  constexpr int64_t kOut = 130;
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16}) {
+    for (const int64_t rows_per_sample : {0, 4}) {
+      SCOPED_TRACE(fmt::format("{}, {} rows a sample", DTypeName(dtype), rows_per_sample));
+      std::vector<std::vector<uint8_t>> results[2];
+      for (const bool together : {false, true}) {
+        Weight up{RandomTensor(*device_, {kOut, kIn}, 1, 0.2, 0.0, dtype)};
+        Weight bias{RandomTensor(*device_, {kOut}, 2, 0.2, 0.0, dtype)};
+        Weight down{RandomTensor(*device_, {kIn, kOut}, 3, 0.2, 0.0, dtype)};
+        std::vector<MainGrad> grads;
+        for (const Weight* weight : {&up, &bias, &down}) {
+          grads.push_back(rows_per_sample > 0 ? ExactGrad(weight->value)
+                                              : MainGrad(Tensor::Zeros(weight->value.shape(),
+                                                                       DType::kFloat32, *device_)));
+        }
+        up.grad = &grads[0];
+        bias.grad = &grads[1];
+        down.grad = &grads[2];
+        Tape tape({.rows_per_sample = rows_per_sample});
+        const Value x = tape.Input(RandomTensor(*device_, {kTokens, kIn}, 4, 1.0, 0.0, dtype));
+        Value y;
+        if (together) {
+          y = Linear(tape, LinearGelu(tape, x, up, &bias), down, nullptr);
+        } else {
+          y = Linear(tape, Gelu(tape, Linear(tape, x, up, &bias)), down, nullptr);
+        }
+        auto& result = results[together ? 1 : 0];
+        result.push_back(Bits(y.data));
+        tape.Backward(y, RandomTensor(*device_, {kTokens, kIn}, 5, 1e-2, 0.0, dtype));
+        result.push_back(Bits(tape.TakeGradient(x)));
+        for (const MainGrad& grad : grads) {
+          result.push_back(Bits(grad.exact() ? grad.hi() : grad.sum()));
+        }
+      }
+      EXPECT_EQ(results[0], results[1]);
+    }
+  }
+}
+
+// Who else reads the GELU gives it a gradient too, and the two add up.
+TEST_F(LinearTest, BothReadersOfAGeluCount) {
+  Weight up{RandomTensor(*device_, {9, 5}, 1)};
+  Weight down{RandomTensor(*device_, {4, 9}, 3)};
+  testing::CheckJacobian(
+      [&](Tape& tape, std::span<const Value> in) {
+        const Activated hidden = LinearGelu(tape, in[0], up, nullptr);
+        const Value first = Linear(tape, hidden, down, nullptr);
+        const Value second = Linear(tape, hidden.after, down, nullptr);
+        return BiasDropoutAdd(tape, first, nullptr, &second, {});
+      },
+      {RandomTensor(*device_, {6, 5}, 4)}, {&up, &down});
 }
 
 TEST_F(LinearTest, MetaCountsTheOutput) {

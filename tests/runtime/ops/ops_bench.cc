@@ -128,8 +128,9 @@ BENCHMARK_DEFINE_F(OpBenchmark, AdamWStep)(benchmark::State& state) {
   const Tensor exp_avg = New(shape, 0);
   const Tensor exp_avg_sq = New(shape, 0);
   const Tensor gradient = New(shape);
+  const DecayRuns runs({{main.numel(), true}}, main.device());
   for (auto _ : state) {
-    AdamW(main, exp_avg, exp_avg_sq, gradient,
+    AdamW(main, exp_avg, exp_avg_sq, gradient, runs,
           {.lr = 1e-4f, .beta1 = 0.9f, .beta2 = 0.95f, .epsilon = 1e-8f});
   }
   state.SetBytesProcessed(state.iterations() * 7 * static_cast<int64_t>(main.bytes()));

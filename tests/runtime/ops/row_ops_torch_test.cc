@@ -90,6 +90,7 @@ TEST_F(RowOpsTorchTest, AdamWTenSteps) {
   const Tensor main = Load(d["initial"], shape);
   const Tensor exp_avg = Tensor::Zeros(shape, DType::kFloat32, *device_);
   const Tensor exp_avg_sq = Tensor::Zeros(shape, DType::kFloat32, *device_);
+  const DecayRuns runs({{main.numel(), true}}, *device_);
   const double beta1 = d["betas"][0];
   const double beta2 = d["betas"][1];
   ASSERT_EQ(d["gradients"].size(), 10U);
@@ -102,7 +103,7 @@ TEST_F(RowOpsTorchTest, AdamWTenSteps) {
     step.weight_decay = d["weight_decay"];
     step.bias_correction1 = static_cast<float>(1.0 - std::pow(beta1, t + 1.0));
     step.bias_correction2 = static_cast<float>(1.0 - std::pow(beta2, t + 1.0));
-    AdamW(main, exp_avg, exp_avg_sq, Load(d["gradients"][t], shape), step);
+    AdamW(main, exp_avg, exp_avg_sq, Load(d["gradients"][t], shape), runs, step);
     ExpectEqualTo(d["parameters"][t], main, "parameters");
   }
   ExpectEqualTo(d["exp_avg"], exp_avg, "exp_avg");

@@ -41,6 +41,7 @@ void ExpectValid(const LaunchShape& shape) {
 
 TEST(LaunchShapeTest, NothingToDoIsNoLaunch) {
   EXPECT_EQ(ElementLaunch(0).blocks, 0u);
+  EXPECT_EQ(PackLaunch(0).blocks, 0u);
   EXPECT_EQ(RowLaunch(0, 12288).blocks, 0u);
   EXPECT_EQ(ColumnLaunch(0).blocks, 0u);
 }
@@ -54,6 +55,19 @@ TEST(LaunchShapeTest, ElementsAllHaveAThread) {
     if (shape.blocks < kMaxBlocks) {
       EXPECT_GE(threads, n);
       EXPECT_LT(threads - n, shape.threads) << "a block without work";
+    }
+  }
+}
+
+TEST(LaunchShapeTest, EightElementsShareAThread) {
+  for (const int64_t n : kSizes) {
+    SCOPED_TRACE(n);
+    const LaunchShape shape = PackLaunch(n);
+    ExpectValid(shape);
+    const int64_t elements = int64_t{shape.blocks} * shape.threads * 8;
+    if (shape.blocks < kMaxBlocks) {
+      EXPECT_GE(elements, n);
+      EXPECT_LT(elements - n, int64_t{shape.threads} * 8) << "a block without work";
     }
   }
 }
