@@ -18,7 +18,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr auto kActivations = MemoryCategory::kActivations;
-constexpr size_t kLarge = 32 << 20;
+constexpr size_t kLarge = 8 << 20;
 
 // Memory of a device, as a scope.
 class Block {
