@@ -181,7 +181,8 @@ void AddOptimizer(Cases& cases) {
                        run.Changes(main, "main", Match::kBits);
                        run.Changes(exp_avg, "exp_avg", Match::kBits);
                        run.Changes(exp_avg_sq, "exp_avg_sq", Match::kBits);
-                       AdamW(main, exp_avg, exp_avg_sq, gradient,
+                       const DecayRuns runs({{(n + 1) / 2, true}, {n / 2, false}}, run.device());
+                       AdamW(main, exp_avg, exp_avg_sq, gradient, runs,
                              {.lr = 3e-4f,
                               .beta1 = 0.9f,
                               .beta2 = 0.95f,
