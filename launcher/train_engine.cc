@@ -37,7 +37,7 @@ TrainEngine::TrainEngine(const TrainConfig& config, const Mesh& mesh, Device& de
 }
 
 void TrainEngine::Initialize() {
-  for (const StatePiece& piece : optimizer_->WritableState()) {
+  for (const StatePiece& piece : optimizer_->State()) {
     if (piece.kind == kWeightKind) {
       InitializeWeights(piece, static_cast<uint64_t>(config_.train().seed()));
     }
@@ -45,7 +45,7 @@ void TrainEngine::Initialize() {
 }
 
 void TrainEngine::Load(CheckpointReader& reader) {
-  LoadPieces(reader, optimizer_->WritableState());
+  LoadPieces(reader, optimizer_->State());
   const Manifest& manifest = reader.manifest();
   const TrainingState& state = manifest.training_state;
   iteration_ = manifest.iteration;

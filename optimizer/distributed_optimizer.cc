@@ -109,7 +109,7 @@ StepResult DistributedOptimizer::Step(double learning_rate, double loss_scale, b
   result.skipped = !update || !std::isfinite(result.grad_norm);
   if (result.skipped) return result;
 
-  AwaitAll();  // in fp32 the main weights are part of what is being gathered
+  AwaitAll();
   ++steps_;
   double factor = unscale;
   if (options_.clip_grad > 0) {
@@ -154,12 +154,8 @@ void DistributedOptimizer::PublishWeights() {
   awaited_ = gathers_ != nullptr ? 0 : shards_.size();
 }
 
-std::vector<StatePiece> DistributedOptimizer::WritableState() {
-  AwaitAll();
-  return State();
-}
-
 std::vector<StatePiece> DistributedOptimizer::State() {
+  AwaitAll();
   std::vector<StatePiece> pieces;
   const bool holds_alone = sharded() || mesh_->coordinate().dp == 0;
   for (size_t b = 0; b < shards_.size(); ++b) {

@@ -43,10 +43,9 @@ class DistributedOptimizer {
   /// Makes the weights what the main weights say: after a load or an initialisation of State().
   void PublishWeights();
 
-  /// Main weights and moments of this rank, by parameter; to be read.
+  /// Main weights and moments of this rank, by parameter. The compute stream has waited for all
+  /// gathers: in fp32 the main weights are part of what is gathered.
   std::vector<StatePiece> State();
-  /// The same to be written, until PublishWeights().
-  std::vector<StatePiece> WritableState();
 
   /// Steps taken (not skipped): the t of Adam's bias correction.
   int64_t steps() const { return steps_; }

@@ -89,7 +89,7 @@ OptimizerRank::OptimizerRank(Communicator& world, const OptimizerLayout& layout)
       mesh_(world, layout.mesh),
       buffers_(MakeParameters(), *device_, BufferOptions()),
       optimizer_(buffers_, mesh_, layout.adamw, layout.overlap) {
-  for (const StatePiece& piece : optimizer_.WritableState()) {
+  for (const StatePiece& piece : optimizer_.State()) {
     if (piece.kind == "weight") InitializeWeights(piece, kWeightSeed);
   }
   optimizer_.PublishWeights();
