@@ -4,7 +4,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
-#include <vector>
+#include <array>
 
 namespace cairn {
 namespace {
@@ -30,23 +30,30 @@ std::string Lower(std::string_view text) {
   return lower;
 }
 
-// Insertions, deletions, substitutions and swaps of neighbours; no part is edited twice.
+// Insertions, deletions, substitutions and swaps of neighbours; no part is edited twice. Words are
+// of kLongestWord bytes at most.
 size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<std::vector<size_t>> cost(a.size() + 1, std::vector<size_t>(b.size() + 1));
+  // Costs of the first i bytes of a and the first j of b: the row of i and the two before it.
+  std::array<std::array<uint8_t, kLongestWord + 1>, 3> rows;
   for (size_t i = 0; i <= a.size(); ++i) {
-    for (size_t j = 0; j <= b.size(); ++j) {
-      if (i == 0 || j == 0) {
-        cost[i][j] = i + j;
+    auto& cost = rows[i % 3];
+    const auto& before = rows[(i + 2) % 3];
+    const auto& before_that = rows[(i + 1) % 3];
+    cost[0] = static_cast<uint8_t>(i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      if (i == 0) {
+        cost[j] = static_cast<uint8_t>(j);
         continue;
       }
-      cost[i][j] = std::min({cost[i - 1][j] + 1, cost[i][j - 1] + 1,
-                             cost[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      int least = std::min(before[j], cost[j - 1]) + 1;
+      least = std::min(least, before[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1));
       if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-        cost[i][j] = std::min(cost[i][j], cost[i - 2][j - 2] + 1);
+        least = std::min(least, before_that[j - 2] + 1);
       }
+      cost[j] = static_cast<uint8_t>(least);
     }
   }
-  return cost[a.size()][b.size()];
+  return rows[a.size() % 3][b.size()];
 }
 
 }  // namespace
