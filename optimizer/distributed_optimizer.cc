@@ -1,21 +1,38 @@
 #include "optimizer/distributed_optimizer.h"
 
+#include <glog/logging.h>
+
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <map>
+#include <numeric>
 
+#include "runtime/base/error.h"
 #include "runtime/ops/reduce.h"
 #include "runtime/tensor/elementwise.h"
 #include "runtime/tensor/exact_sum.h"
 
 namespace cairn {
+namespace {
+
+// Buckets in the order in which the forward pass first needs them; the last parameter of each is
+// its first in that order.
+std::vector<size_t> FirstUsedFirst(ParameterBuffers& buffers) {
+  std::map<const Parameter*, size_t> use;
+  for (const Parameter* parameter : buffers.parameters()) use.emplace(parameter, use.size());
+  std::vector<size_t> order(buffers.buckets().size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::sort(order, {},
+                    [&](size_t b) { return use.at(buffers.buckets()[b].parameters.back()); });
+  return order;
+}
+
+}  // namespace
 
 DistributedOptimizer::DistributedOptimizer(ParameterBuffers& buffers, const Mesh& mesh,
                                            const AdamWOptions& options, bool overlap)
-    : buffers_(&buffers),
-      mesh_(&mesh),
-      options_(options),
-      gathered_(buffers.buckets().size()),
-      awaited_(gathered_.size()) {
+    : buffers_(&buffers), mesh_(&mesh), options_(options), gather_order_(FirstUsedFirst(buffers)) {
   if (overlap && sharded()) gathers_ = buffers.device().NewStream("weight-gather");
   for (Bucket& bucket : buffers.buckets()) {
     ShardState shard;
@@ -39,23 +56,35 @@ DistributedOptimizer::DistributedOptimizer(ParameterBuffers& buffers, const Mesh
       parameter->weight.await = [this, b = shards_.size() - 1] { Await(b); };
     }
   }
+  for (size_t place = 0; place < gather_order_.size(); ++place) {
+    shards_[gather_order_[place]].place = place;
+  }
 }
 
 DistributedOptimizer::~DistributedOptimizer() {
+  // The buckets' memory is somebody else's next. A rank that an error unwinds waits for nobody.
+  if (gathers_ != nullptr && std::uncaught_exceptions() == 0) {
+    try {
+      gathers_->Synchronize();
+    } catch (const Error& error) {
+      LOG(ERROR) << error.what();
+    }
+  }
   for (Bucket& bucket : buffers_->buckets()) {
     for (Parameter* parameter : bucket.parameters) parameter->weight.await = nullptr;
   }
 }
 
 void DistributedOptimizer::Await(size_t bucket_index) {
-  if (bucket_index < awaited_) return;
+  const ShardState& shard = shards_[bucket_index];
+  if (shard.place < awaited_) return;
   const FlightRecorder::Wait wait(*mesh_->world().recorder());
-  buffers_->device().compute_stream().Wait(gathered_[bucket_index]);
-  awaited_ = bucket_index + 1;
+  buffers_->device().compute_stream().Wait(shard.gathered);
+  awaited_ = shard.place + 1;
 }
 
 void DistributedOptimizer::AwaitAll() {
-  if (!shards_.empty()) Await(shards_.size() - 1);
+  if (!gather_order_.empty()) Await(gather_order_.back());
 }
 
 std::vector<DistributedOptimizer::Segment> DistributedOptimizer::SegmentsOf(const Bucket& bucket) {
@@ -146,12 +175,12 @@ void DistributedOptimizer::PublishWeights() {
   }
   if (!sharded()) return;
   if (gathers_ != nullptr) gathers_->Wait(compute.Record());
-  for (size_t b = 0; b < shards_.size(); ++b) {
+  for (const size_t b : gather_order_) {
     Stream& stream = gathers_ != nullptr ? *gathers_ : compute;
     mesh_->dp().AllGather(buffers_->buckets()[b].values, shard(b), stream);
-    if (gathers_ != nullptr) gathered_[b] = gathers_->Record();
+    if (gathers_ != nullptr) shards_[b].gathered = gathers_->Record();
   }
-  awaited_ = gathers_ != nullptr ? 0 : shards_.size();
+  awaited_ = 0;
 }
 
 std::vector<StatePiece> DistributedOptimizer::State() {

@@ -64,6 +64,8 @@ class DistributedOptimizer {
     Tensor exp_avg_sq;
     std::vector<Segment> segments;
     DecayRuns decay_runs;  // of the segments
+    size_t place = 0;      // of the bucket's gather among all
+    Event gathered;
   };
 
   static std::vector<Segment> SegmentsOf(const Bucket& bucket);
@@ -71,7 +73,7 @@ class DistributedOptimizer {
   /// Whether this rank counts `bucket` in a norm over the mesh.
   bool Counts(const Bucket& bucket) const;
   double GradNorm();
-  /// The compute stream waits until the weights of all buckets up to this one are gathered.
+  /// The compute stream waits until the bucket's weights are gathered, and those gathered before.
   void Await(size_t bucket_index);
   void AwaitAll();
 
@@ -80,9 +82,9 @@ class DistributedOptimizer {
   AdamWOptions options_;
   std::vector<ShardState> shards_;  // by bucket
   int64_t steps_ = 0;
-  std::unique_ptr<Stream> gathers_;  // null: on the compute stream
-  std::vector<Event> gathered_;      // by bucket, in the order of `gathers_`
-  size_t awaited_ = 0;               // buckets from this one on may not be there yet
+  std::unique_ptr<Stream> gathers_;   // null: on the compute stream
+  std::vector<size_t> gather_order_;  // of buckets: those that the forward pass needs first
+  size_t awaited_ = 0;                // gathers from this place on may not be done
 };
 
 }  // namespace cairn

@@ -113,6 +113,7 @@ std::vector<StepTimes> RunSteps(TrainEngine& engine, Communicator& world, Device
     StepTimes own{};
     own.seconds = SecondsOf([&] {
       own.forward_backward = engine.Step(sample).forward_backward_seconds;
+      (void)engine.State();  // waits for weights that are gathered behind the next step
       device.compute_stream().Synchronize();
     });
     device.set_op_clock(nullptr);

@@ -33,24 +33,21 @@ Value VocabParallelLoss(ForwardContext& context, const Value& x, Weight& weight,
   const int64_t tokens = x.data.dim(0);
   const Tensor matrix = weight.Current();
   const int64_t columns = matrix.dim(0);
-  // Who looks at the logits wants to see them whole.
-  const int64_t at_once =
-      context.probe
-          ? tokens
-          : TokensAtOnce(tokens, row_block,
-                         columns * static_cast<int64_t>(DTypeSize(x.data.dtype())), logits_bytes);
+  const int64_t at_once = TokensAtOnce(
+      tokens, row_block, columns * static_cast<int64_t>(DTypeSize(x.data.dtype())), logits_bytes);
   MainGrad* const weight_grad = tape.recording() ? weight.grad : nullptr;
   const bool backward = x.needs_gradient() || weight_grad != nullptr;
   Tensor dx = x.needs_gradient() ? x.data.EmptyLike() : Tensor();
   Tensor loss = Tensor::Empty({tokens}, DType::kFloat32, device);
   const Tensor logsumexp = loss.EmptyLike();
+  const Tensor chunk = Tensor::Empty({std::min(at_once, tokens), columns}, x.data.dtype(), device);
   for (int64_t begin = 0; begin < tokens; begin += at_once) {
     const auto part = [begin, count = std::min(at_once, tokens - begin)](const Tensor& rows) {
       return rows.Narrow(0, begin, count);
     };
     const Tensor inputs = part(x.data);
     const Tensor targets = part(batch.targets);
-    const Tensor logits = Tensor::Empty({inputs.dim(0), columns}, x.data.dtype(), device);
+    const Tensor logits = chunk.Narrow(0, 0, inputs.dim(0));
     Matmul(logits, inputs, matrix, {.transpose_b = true, .row_block = row_block});
     context.Observe("logits", Value{logits});
 
@@ -63,6 +60,8 @@ Value VocabParallelLoss(ForwardContext& context, const Value& x, Weight& weight,
 
     CrossEntropyGradient(logits, targets, part(logsumexp), shard.first_row, shard.rows,
                          part(batch.loss_gradient));
+    // The weight's gradients of several microbatches may be one sum when they are looked at.
+    context.Observe("the loss, back at the logits", Value{logits});
     if (weight_grad != nullptr) AddWeightGradient(*weight_grad, logits, inputs, row_block);
     if (dx.defined()) Matmul(part(dx), logits, matrix, {.row_block = row_block});
   }

@@ -15,7 +15,9 @@ constexpr int64_t kMaxActions = int64_t{1} << 26;
 
 /// `warmup` forwards, then a forward and the oldest backward in turn, then the backwards left over.
 /// Backwards run in ascending order, in GPipe too: every schedule then sums the weight gradients of
-/// the microbatches in one order, hence to the same bits.
+/// the microbatches in one order, hence to the same bits. (But for the output layer's, which the
+/// forward pass sums; where that weight is tied to the embedding of the same rank, the order of the
+/// two depends on the schedule.)
 std::vector<Action> OneForwardOneBackward(int warmup, int microbatches) {
   std::vector<Action> actions;
   actions.reserve(2 * static_cast<size_t>(microbatches));

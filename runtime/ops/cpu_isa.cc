@@ -57,7 +57,7 @@ bool Configure() {
   if (granted && DescribesTiles()) return false;
   if (dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16) != dnnl_success) {
     Throw(ErrorKind::kDevice, "oneDNN",
-          "this machine's AMX cannot be used, and oneDNN was used before it could be told so; set "
+          "oneDNN cannot use this machine's AMX, and was used before it could be told so; set "
           "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment");
   }
   return granted && cpu::TilesWork();

@@ -42,9 +42,10 @@ TEST(FakeTrainingTest, EveryScheduleAndLayout) {
 // NCCL asks that operations of several communicators on one GPU fit beside each other, or come in
 // one order everywhere. Two at a time are enough for ours; one is not, as the last line shows.
 TEST(FakeTrainingTest, TwoOperationsOfNcclBesideEachOther) {
-  const Layout pipelines{.pp = 4, .dp = 2, .micro_batch_size = 1};
+  const Layout pipelines{.pp = 4, .dp = 2, .zero = true, .micro_batch_size = 1};
   for (const std::string& schedule : ScheduleNames()) {
-    for (Layout layout : {Layout{.tp = 2, .pp = 2, .dp = 2, .micro_batch_size = 1}, pipelines}) {
+    for (Layout layout :
+         {Layout{.tp = 2, .pp = 2, .dp = 2, .zero = true, .micro_batch_size = 1}, pipelines}) {
       layout.schedule = schedule;
       for (unsigned seed = 0; seed < 5; ++seed) {
         ExpectClean({.layout = layout, .behaviour = {.nccl_at_once = 2, .seed = seed}});

@@ -14,7 +14,8 @@ constexpr double kRate = 0.01;
 
 std::string LayoutName(const OptimizerLayout& layout) {
   return layout.mesh.ToString() + (layout.shard ? " sharded" : "") +
-         (layout.exact ? " exact " : " ") + DTypeName(layout.dtype);
+         (layout.overlap ? "" : " no overlap") + (layout.exact ? " exact " : " ") +
+         DTypeName(layout.dtype);
 }
 
 std::vector<OptimizerLayout> Layouts() {

@@ -167,17 +167,28 @@ void OptimizerRank::SpoilGradient(float value) {
   }
 }
 
-void OptimizerRank::ExpectWeights(const GlobalState& state) const {
+std::vector<std::vector<float>> OptimizerRank::Weights() const {
+  std::vector<std::vector<float>> weights;
   for (const auto& parameter : owned_) {
     const Tensor& value = parameter->weight.Current();
     const Tensor floats = Tensor::Empty(value.shape(), DType::kFloat32, *device_);
     CopyTo(floats, value);
+    weights.push_back(floats.ToHost<float>());
+  }
+  return weights;
+}
+
+void OptimizerRank::ExpectWeights(const std::vector<std::vector<float>>& weights,
+                                  const GlobalState& state) const {
+  for (size_t i = 0; i < owned_.size(); ++i) {
+    const auto& parameter = owned_[i];
+    const auto size = static_cast<int64_t>(weights[i].size());
     const std::vector<float>& main = state.Of(parameter->name + "/weight");
     std::vector<float> expected;
-    for (const int64_t index : GlobalIndices(parameter->shard, 0, value.numel())) {
+    for (const int64_t index : GlobalIndices(parameter->shard, 0, size)) {
       expected.push_back(index < 0 ? 0.0F : main[index]);
     }
-    EXPECT_EQ(Bits(floats.ToHost<float>()), Bits(Rounded(expected, layout_.dtype, *device_)))
+    EXPECT_EQ(Bits(weights[i]), Bits(Rounded(expected, layout_.dtype, *device_)))
         << parameter->name;
   }
 }
@@ -188,9 +199,10 @@ std::unique_ptr<GlobalState> RunOptimizer(const OptimizerLayout& layout,
   RunLocalRanks(layout.mesh.world(), [&](Communicator& world) {
     OptimizerRank rank(world, layout);
     body(rank);
+    const std::vector<std::vector<float>> weights = rank.Weights();  // first: State() waits for all
     for (const StatePiece& piece : rank.optimizer().State()) state->Add(piece);
     world.Barrier();
-    rank.ExpectWeights(*state);
+    rank.ExpectWeights(weights, *state);
   });
   state->ExpectComplete();
   return state;

@@ -58,8 +58,11 @@ class OptimizerRank {
 
   DistributedOptimizer& optimizer() { return optimizer_; }
   const Mesh& mesh() const { return mesh_; }
-  /// Expects the weights that the forward pass reads to be the rounded main weights of `state`.
-  void ExpectWeights(const GlobalState& state) const;
+  /// What the forward pass reads, by parameter.
+  std::vector<std::vector<float>> Weights() const;
+  /// Expects that to be the rounded main weights of `state`.
+  void ExpectWeights(const std::vector<std::vector<float>>& weights,
+                     const GlobalState& state) const;
 
  private:
   ParameterList MakeParameters();
