@@ -68,15 +68,29 @@ class Attentions {
   // False where cuDNN cannot do it.
   bool Run(AttentionPass pass, const AttentionSpec& spec, DType dtype,
            const AttentionPlan::Tensors& tensors) {
-    AttentionPlan* const plan = PlanFor(pass, spec, dtype);
-    if (plan == nullptr) return false;
-    const Tensor workspace = Tensor::Empty({plan->workspace_bytes()}, DType::kUInt8, device_);
-    plan->Run(cudnn_->handle(), tensors, static_cast<std::byte*>(workspace.raw()));
+    Kept* const kept = PlanFor(pass, spec, dtype);
+    if (kept == nullptr) return false;
+    const Tensor workspace = Tensor::Empty({kept->plan->workspace_bytes()}, DType::kUInt8, device_);
+    try {
+      kept->plan->Run(cudnn_->handle(), tensors, static_cast<std::byte*>(workspace.raw()));
+    } catch (const Error& error) {
+      if (kept->has_run) throw;
+      // It cannot be started here at all.
+      kept->plan.reset();
+      TellOnce(error.what());
+      return false;
+    }
+    kept->has_run = true;
     return true;
   }
 
  private:
-  AttentionPlan* PlanFor(AttentionPass pass, const AttentionSpec& spec, DType dtype) {
+  struct Kept {
+    std::optional<AttentionPlan> plan;  // none: the tiles run
+    bool has_run = false;
+  };
+
+  Kept* PlanFor(AttentionPass pass, const AttentionSpec& spec, DType dtype) {
     const std::string reason =
         cudnn_ ? WhyNotCudnn(spec, dtype, compute_capability_, cudnn_->cudnn().version())
                : no_cudnn_;
@@ -88,12 +102,12 @@ class Attentions {
     const auto [found, is_new] = plans_.try_emplace({pass, attention});
     if (is_new) {
       try {
-        found->second.emplace(cudnn_->cudnn(), cudnn_->properties(), attention, pass);
+        found->second.plan.emplace(cudnn_->cudnn(), cudnn_->properties(), attention, pass);
       } catch (const Error& error) {
         TellOnce(error.what());
       }
     }
-    return found->second ? &*found->second : nullptr;
+    return found->second.plan ? &found->second : nullptr;
   }
 
   void TellOnce(const std::string& reason) {
@@ -106,7 +120,7 @@ class Attentions {
   int compute_capability_ = 0;
   std::optional<CudnnOnDevice> cudnn_;
   std::string no_cudnn_;
-  std::map<std::pair<AttentionPass, CudnnAttention>, std::optional<AttentionPlan>> plans_;
+  std::map<std::pair<AttentionPass, CudnnAttention>, Kept> plans_;
   std::set<std::string> told_;
 };
 

@@ -107,9 +107,22 @@ ProductPlan::ProductPlan(const ProductContext& context, const ProductShape& shap
   SetPointers(context.lt, operands.epilogue);  // the heuristic looks at their alignment
   const bool timed = shape.timed && may_time;
   const std::vector<cublasLtMatmulAlgo_t> candidates = Candidates(context, timed ? kCandidates : 1);
-  found_ = !candidates.empty();
-  if (!found_) return;
-  algorithm_ = candidates[candidates.size() > 1 ? Fastest(context, operands, candidates) : 0];
+  std::optional<size_t> chosen;
+  if (!candidates.empty()) chosen = 0;
+  // A fused product is tried in any case: the ops apart can do what it cannot.
+  if (timed && (candidates.size() > 1 || (fused() && !candidates.empty()))) {
+    chosen = Fastest(context, operands, candidates);
+  }
+  // Where no plain product runs, the product itself says why.
+  if (!fused() && !candidates.empty()) chosen = chosen.value_or(0);
+  found_ = chosen.has_value();
+  if (found_) {
+    algorithm_ = candidates[*chosen];
+  } else if (fused()) {
+    LOG(WARNING) << "no fused kernel for a " << DTypeName(shape.in) << " product ["
+                 << shape.out.columns << ", " << shape.out.rows
+                 << "] with what follows it: both run one after the other";
+  }
 }
 
 ProductPlan::Handle<cublasLtMatmulDescOpaque_t> ProductPlan::MakeDesc(const CublasLt& lt) const {
@@ -156,6 +169,8 @@ std::vector<cublasLtMatmulAlgo_t> ProductPlan::Candidates(const ProductContext& 
              "cublasLtMatmulPreferenceSetAttribute", shape_);
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, context.workspace.bytes());
+  // Parts of a sum are added in fp32, never in the result's type.
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   for (const auto attribute :
        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
@@ -167,7 +182,9 @@ std::vector<cublasLtMatmulAlgo_t> ProductPlan::Candidates(const ProductContext& 
       lt.heuristic(context.handle, desc_.get(), first_.get(), second_.get(), out_.get(), out_.get(),
                    raw, most, results.data(), &found);
   std::vector<cublasLtMatmulAlgo_t> candidates;
-  if (code == CUBLAS_STATUS_NOT_SUPPORTED) return candidates;
+  if (code == CUBLAS_STATUS_NOT_SUPPORTED || (fused() && code != CUBLAS_STATUS_SUCCESS)) {
+    return candidates;
+  }
   lt.Check(code, "cublasLtMatmulAlgoGetHeuristic", shape_);
   for (const auto& result : std::span(results).first(static_cast<size_t>(found))) {
     if (result.state == CUBLAS_STATUS_SUCCESS) candidates.push_back(result.algo);
@@ -175,8 +192,9 @@ std::vector<cublasLtMatmulAlgo_t> ProductPlan::Candidates(const ProductContext& 
   return candidates;
 }
 
-size_t ProductPlan::Fastest(const ProductContext& context, const Operands& operands,
-                            const std::vector<cublasLtMatmulAlgo_t>& candidates) const {
+std::optional<size_t> ProductPlan::Fastest(
+    const ProductContext& context, const Operands& operands,
+    const std::vector<cublasLtMatmulAlgo_t>& candidates) const {
   Tensor out = operands.c;
   if (shape_.accumulate) {
     try {
@@ -210,8 +228,7 @@ size_t ProductPlan::Fastest(const ProductContext& context, const Operands& opera
       if (runs[i]) times[i].push_back(begin[i].MillisecondsTo(begin[i + 1]));
     }
   }
-  // Where none runs, the product itself says why.
-  return FastestCandidate(times).value_or(0);
+  return FastestCandidate(times);
 }
 
 void ProductPlan::SetPointers(const CublasLt& lt, const Epilogue& epilogue) const {

@@ -3,6 +3,7 @@
 #include <cublasLt.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "runtime/ops/matmul_cuda.h"
@@ -61,6 +62,7 @@ class ProductPlan {
   void Run(const ProductContext& context, const Operands& operands) const;
 
  private:
+  bool fused() const { return shape_.epilogue != Epilogue::Kind::kNone; }
   // A description that cuBLASLt made and takes back.
   template <typename T>
   using Handle = std::unique_ptr<T, cublasStatus_t (*)(T*)>;
@@ -70,8 +72,8 @@ class ProductPlan {
                                                   const ProductShape::Matrix& matrix,
                                                   DType dtype) const;
   std::vector<cublasLtMatmulAlgo_t> Candidates(const ProductContext& context, int most) const;
-  size_t Fastest(const ProductContext& context, const Operands& operands,
-                 const std::vector<cublasLtMatmulAlgo_t>& candidates) const;
+  std::optional<size_t> Fastest(const ProductContext& context, const Operands& operands,
+                                const std::vector<cublasLtMatmulAlgo_t>& candidates) const;
   void SetPointers(const CublasLt& lt, const Epilogue& epilogue) const;
   // The result goes to `out`, which is operands.c but for trials.
   cublasStatus_t Start(const ProductContext& context, const Operands& operands, const Tensor& out,
