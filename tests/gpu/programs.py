@@ -11,6 +11,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -62,8 +63,11 @@ class Suite:
         environment = self.environment if gpu else dict(self.environment, CUDA_VISIBLE_DEVICES="")
         done = subprocess.run(command, cwd=self.folder, env=environment, text=True, timeout=self.patience,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # gpu.sh looks for warnings of slower ways taken.
+        sys.stderr.writelines(line for line in done.stderr.splitlines(True) if re.match(r"[WE]\d{8} ", line))
         if done.returncode != status:
-            raise Failed(f"{' '.join(command)}: exit status {done.returncode}, not {status}\n{done.stderr[-4000:]}")
+            raise Failed(f"{' '.join(command)}: exit status {done.returncode}, not {status}\n"
+                         f"{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout
 
     def train(self, name, *overrides, device=None, ranks=1):
