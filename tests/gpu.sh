@@ -134,7 +134,8 @@ part_bench() {
 
 # What the programs of a part said of slower ways that they took.
 slow() {
-  sed -nE 's/^[WE][0-9]{8} [^]]*\] (.*(slower than cuDNN|no fused kernel|no memory to time).*)/\1/p' "$work/log" | sort -u
+  sed -nE 's/^[WE][0-9]{8} [^]]*\] (.*(slower than cuDNN|no fused kernel|no memory to time).*)/\1/p' "$work/log" |
+    sort -u
 }
 
 # The card and its driver, of what says so here.
@@ -153,7 +154,12 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 case ${1:-} in
   --pack) [ $# -eq 2 ] || die "--pack DIR"; pack "$2"; exit ;;
-  --insert) [ $# -eq 2 ] && [ -n "$tree" ] || die "--insert FILE, in a checkout"; insert "$2" "$results"; exit ;;
+  --insert)
+    [ $# -eq 2 ] || die "--insert FILE"
+    [ -n "$tree" ] || die "only a checkout has results to insert into"
+    insert "$2" "$results"
+    exit
+    ;;
   --rehearse) device=cpu; gpu=""; shift ;;
 esac
 for name; do
