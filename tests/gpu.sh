@@ -114,7 +114,7 @@ unit_tests() {
 
 part_devices() { unit_tests test_runtime_device "*AnyDevice*$device*${gpu:+:GpuTest*}"; }
 part_ops() { unit_tests test_runtime_ops "*OpOnDevice*/${device}_*"; }
-part_programs() { limit 300 python3 "$here/gpu/programs.py" "$bin" --device "$device"; }
+part_programs() { limit 420 python3 "$here/gpu/programs.py" "$bin" --device "$device"; }
 part_sanitizer() {
   if ! command -v compute-sanitizer >/dev/null; then
     echo "Left out: compute-sanitizer is not on this machine."
