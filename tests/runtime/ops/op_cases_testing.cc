@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "runtime/ops/adamw.h"
 #include "runtime/ops/attention.h"
 #include "runtime/ops/cross_entropy.h"
@@ -9,6 +11,7 @@
 #include "runtime/ops/embedding.h"
 #include "runtime/ops/gelu.h"
 #include "runtime/ops/matmul.h"
+#include "runtime/ops/matmul_fused.h"
 #include "runtime/ops/norm.h"
 #include "runtime/ops/reduce.h"
 #include "runtime/ops/reduce_rows.h"
@@ -252,6 +255,34 @@ void AddMatmul(Cases& cases) {
   }
 }
 
+void AddFusedLinear(Cases& cases) {
+  constexpr int64_t kRowCount = 40;
+  constexpr int64_t kInner = 72;
+  for (const int64_t n : {24, 256, 768}) {
+    for (const bool with_bias : {false, true}) {
+      cases.push_back({"linear_fused",
+                       fmt::format("{}x{}x{}{}", kRowCount, n, kInner, with_bias ? " bias" : ""),
+                       [n, with_bias](OpRun& run) {
+                         // Products of about 1, where GELU is neither 0 nor its operand.
+                         const double scale = 1 / std::sqrt(static_cast<double>(kInner));
+                         const Tensor x = run.Input({kRowCount, kInner});
+                         const Tensor weight = run.Input({n, kInner}, scale);
+                         const Tensor bias = run.Input({n});
+                         const Tensor hidden = run.Output({kRowCount, n}, "hidden", Match::kSum);
+                         MatmulGelu(run.Output({kRowCount, n}, "gelu", Match::kSum), hidden, x,
+                                    weight, {.transpose_b = true}, with_bias ? &bias : nullptr);
+                         const Tensor next = run.Input({kInner, n}, scale);
+                         MatmulGeluGradient(run.Output({kRowCount, n}, "dhidden", Match::kSum), x,
+                                            next, run.Input({kRowCount, n}), {});
+                         const Tensor dy = run.Input({kRowCount, n});
+                         MainGrad dweight = run.Gradient({n, kInner}, false, "dweight");
+                         MainGrad dbias = run.Gradient({n}, false, "dbias");
+                         AddLinearGradients(dweight, dbias, dy, x);
+                       }});
+    }
+  }
+}
+
 void AddAttention(Cases& cases) {
   struct Heads {
     int64_t samples, sequence, heads, groups, dim;
@@ -305,6 +336,7 @@ std::vector<OpCase> OpCases() {
   AddCrossEntropy(cases);
   AddOptimizer(cases);
   AddMatmul(cases);
+  AddFusedLinear(cases);
   AddAttention(cases);
   return cases;
 }

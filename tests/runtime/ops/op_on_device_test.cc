@@ -27,7 +27,7 @@ void ForEachCase(const std::string& op, const std::function<void(const OpCase&)>
 
 const auto kOps =
     ::testing::Values("elementwise", "copies", "layer_norm", "gelu", "dropout", "embedding",
-                      "cross_entropy", "adamw", "sums", "matmul", "attention");
+                      "cross_entropy", "adamw", "sums", "matmul", "linear_fused", "attention");
 const auto kDTypes = ::testing::Values(DType::kFloat32, DType::kBFloat16, DType::kFloat16);
 
 class OpOnDeviceTest
