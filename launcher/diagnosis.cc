@@ -85,15 +85,12 @@ void Diagnosis::LookAtState(const std::vector<StatePiece>& state) {
   }
 }
 
-void Diagnosis::LookAtActivation(const Microbatch& batch, std::string_view part,
-                                 const Tensor& activation) {
-  Look({static_cast<int64_t>(Kind::kActivation), batch.first_sample, mesh_->coordinate().pp,
-        activations_++},
-       activation, [&] {
-         return fmt::format(
-             "the activation after {} is the first that is not finite, on rank {} in "
-             "{}",
-             part, mesh_->world().rank(), Name(batch));
+void Diagnosis::LookAtForward(const Microbatch& batch, std::string_view what,
+                              const Tensor& numbers) {
+  Look({static_cast<int64_t>(Kind::kForward), batch.first_sample, mesh_->coordinate().pp, looks_++},
+       numbers, [&] {
+         return fmt::format("{} is the first that is not finite, on rank {} in {}", what,
+                            mesh_->world().rank(), Name(batch));
        });
 }
 

@@ -21,7 +21,7 @@ struct Culprit {
 };
 
 /// Searches the numbers of a step that is run again for the first that is not finite, in the order
-/// in which one leads to the next: the state, the activations of each microbatch, its gradients.
+/// in which one leads to the next: the state, each microbatch's forward pass, its gradients.
 /// Each rank looks at its own; Conclude compares.
 class Diagnosis {
  public:
@@ -32,7 +32,8 @@ class Diagnosis {
 
   /// Main weights and moments, and the weights that the passes read.
   void LookAtState(const std::vector<StatePiece>& state);
-  void LookAtActivation(const Microbatch& batch, std::string_view part, const Tensor& activation);
+  /// What a forward pass observes (ForwardContext).
+  void LookAtForward(const Microbatch& batch, std::string_view what, const Tensor& numbers);
   /// The gradients that this rank has summed up, of which those of `batch` are the last.
   void LookAtGradients(const Microbatch& batch, const std::vector<Bucket>& buckets);
   /// The first of all ranks, on every rank; nothing if all that was looked at is finite.
@@ -41,7 +42,7 @@ class Diagnosis {
 
  private:
   // What comes first is less.
-  enum class Kind : int64_t { kMainState, kWeight, kActivation, kGradient };
+  enum class Kind : int64_t { kMainState, kWeight, kForward, kGradient };
   struct Finding {
     std::array<int64_t, 4> order;
     std::string text;
@@ -56,7 +57,7 @@ class Diagnosis {
   const ParameterList* parameters_;
   int64_t first_sample_;
   int64_t samples_per_rank_;
-  int64_t activations_ = 0;
+  int64_t looks_ = 0;  // at forward passes
   std::optional<Finding> first_;
 };
 

@@ -211,8 +211,8 @@ Culprit TrainEngine::Diagnose(const SampleReader& read) {
     diagnosis.LookAtGradients(model_stage_->microbatch(microbatch), buffers_->buckets());
   });
   model_stage_->set_probe(
-      [&](const Microbatch& batch, std::string_view part, const Tensor& activation) {
-        diagnosis.LookAtActivation(batch, part, activation);
+      [&](const Microbatch& batch, std::string_view what, const Tensor& numbers) {
+        diagnosis.LookAtForward(batch, what, numbers);
       });
   RunPasses(read, last_step_);
   model_stage_->set_probe({});

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
 
 #include "parallel/mesh.h"
@@ -32,9 +33,9 @@ struct Microbatch {
 /// Where random numbers are drawn in a layer.
 enum class DropoutSite : uint32_t { kEmbedding, kAttention, kAttentionOutput, kMlpOutput };
 
-/// Looks at what a part of the model gave, which has the name of its weight if it has one. Parts
-/// come in forward order, and twice where they are recomputed.
-using ActivationProbe = std::function<void(std::string_view part, const Tensor& activation)>;
+/// Looks at numbers of a forward pass and is told what they are, in words that a message can begin
+/// with. They come in the order in which they arise, and twice where they are recomputed.
+using ForwardProbe = std::function<void(std::string_view what, const Tensor& numbers)>;
 
 /// What a forward pass needs to know besides its input.
 struct ForwardContext {
@@ -42,11 +43,16 @@ struct ForwardContext {
   const Microbatch& batch;
   uint64_t seed = 0;
   uint32_t step = 0;
-  bool training = true;        ///< dropout is on
-  ActivationProbe probe = {};  ///< only while a run that left the numbers is diagnosed
+  bool training = true;     ///< dropout is on
+  ForwardProbe probe = {};  ///< only while a run that left the numbers is diagnosed
 
+  /// What a part of the model gave, which has the name of its weight if it has one.
   void Observe(std::string_view part, const Value& value) const {
-    if (probe) probe(part, value.data);
+    if (probe) probe(std::string("the activation after ").append(part), value.data);
+  }
+  /// A gradient that arises in the forward pass already, as the loss's does.
+  void ObserveGradient(std::string_view of, const Tensor& gradient) const {
+    if (probe) probe(std::string("the gradient of ").append(of), gradient);
   }
 
   /// `layer` is the global layer number. Sites below 2^31 are dropout, see initialize.cc.

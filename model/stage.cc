@@ -29,8 +29,8 @@ Value ModelStage::Forward(Tape& tape, const Value& input, int microbatch) {
   ForwardContext context{tape, batch, seed_, step_, training_, {}};
   if (probe_) {
     // By value: a recomputation in the backward pass keeps it.
-    context.probe = [this, &batch](std::string_view part, const Tensor& activation) {
-      if (probe_) probe_(batch, part, activation);
+    context.probe = [this, &batch](std::string_view what, const Tensor& numbers) {
+      if (probe_) probe_(batch, what, numbers);
     };
   }
   return stage_->Forward(context, input);

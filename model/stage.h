@@ -22,7 +22,7 @@ class ModelStage : public PipelineStage {
              double gradient_scale);
 
   /// Watches the forward passes that follow; empty: nobody does.
-  using Probe = std::function<void(const Microbatch&, std::string_view part, const Tensor&)>;
+  using Probe = std::function<void(const Microbatch&, std::string_view what, const Tensor&)>;
   void set_probe(Probe probe) { probe_ = std::move(probe); }
   const Microbatch& microbatch(int index) const { return microbatches_[index]; }
 

@@ -61,7 +61,7 @@ Value VocabParallelLoss(ForwardContext& context, const Value& x, Weight& weight,
     CrossEntropyGradient(logits, targets, part(logsumexp), shard.first_row, shard.rows,
                          part(batch.loss_gradient));
     // The weight's gradients of several microbatches may be one sum when they are looked at.
-    context.Observe("the loss, back at the logits", Value{logits});
+    context.ObserveGradient("the logits", logits);
     if (weight_grad != nullptr) AddWeightGradient(*weight_grad, logits, inputs, row_block);
     if (dx.defined()) Matmul(part(dx), logits, matrix, {.row_block = row_block});
   }

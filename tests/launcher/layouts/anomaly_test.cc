@@ -175,9 +175,32 @@ TEST(DiagnosisTest, AGradientThatOverflowsIsNoAnomalyWhileItsScaleCanShrink) {
         }
         EXPECT_EQ(outcome.anomaly, LossAnomaly::kGradientNotFinite) << layout.Name();
         EXPECT_THAT(rank.engine.Diagnose(ReadSample).text,
-                    AllOf(HasSubstr("the gradient of \""), HasSubstr("samples 0 to 1")));
+                    AllOf(HasSubstr("the gradient of the logits is the first that is not finite"),
+                          HasSubstr("samples 0 to 1")))
+            << layout.Name();
       });
     }
+  }
+}
+
+TEST(DiagnosisTest, AGradientThatOverflowsInsideALayerNamesTheWeight) {
+  for (Layout layout : Layouts()) {
+    layout.precision = "fp16";
+    RunLocalRanks(layout.ranks(), [&](Communicator& world) {
+      TrainConfig config = LayoutConfig(layout);
+      config.mutable_optimizer()->set_initial_loss_scale(1 << 20);
+      config.mutable_optimizer()->set_min_loss_scale(1 << 20);
+      Rank rank(config, world);
+      // The norm's output sums up to about 0: times equal weights it gives little, but its
+      // gradient is their sum.
+      FillAll(rank.engine, "layers.5.mlp.fc1.weight", 10000);
+      rank.engine.Publish();
+      EXPECT_EQ(rank.engine.Step(ReadSample).anomaly, LossAnomaly::kGradientNotFinite);
+      EXPECT_THAT(
+          rank.engine.Diagnose(ReadSample).text,
+          AllOf(HasSubstr("the gradient of \"layers.5.mlp_norm"), HasSubstr("samples 0 to 1")))
+          << layout.Name();
+    });
   }
 }
 
