@@ -24,12 +24,13 @@ template <typename Team, typename T>
                                                                                  int64_t n,
                                                                                  const T* logits,
                                                                                  int64_t target) {
-  const float max =
-      team.reduce_max(n, [=](int64_t i) CAIRN_INLINE { return static_cast<float>(logits[i]); });
+  const auto row = team.hold(n, logits);
+  const float max = team.reduce_max(
+      n, [](int64_t, const T& l) CAIRN_INLINE { return static_cast<float>(l); }, row);
   // With -infinity alone, or nothing at all, the differences below would be NaN.
   const float base = max == -__builtin_inff() ? 0.0f : max;
   const float sum = team.reduce(
-      n, [=](int64_t i) CAIRN_INLINE { return Exp(static_cast<float>(logits[i]) - base); });
+      n, [=](int64_t, const T& l) CAIRN_INLINE { return Exp(static_cast<float>(l) - base); }, row);
   const bool local = target >= 0 && target < n;
   return {max, sum, local ? static_cast<float>(logits[target]) : 0.0f};
 }
@@ -62,10 +63,13 @@ template <typename Team, typename T>
     const Team& team, int64_t n, T* logits, int64_t target, float logsumexp, float scale) {
   // 32 bits wide like the logits: comparisons fit the same vectors. -1 is no column.
   const int32_t hot = target >= 0 && target < n ? static_cast<int32_t>(target) : -1;
-  team.for_each(n, [=](int64_t i) CAIRN_INLINE {
-    const float p = Exp(static_cast<float>(logits[i]) - logsumexp);
-    logits[i] = T((static_cast<int32_t>(i) == hot ? p - 1.0f : p) * scale);
-  });
+  team.zip(
+      n,
+      [=](int64_t i, T& l) CAIRN_INLINE {
+        const float p = Exp(static_cast<float>(l) - logsumexp);
+        l = T((static_cast<int32_t>(i) == hot ? p - 1.0f : p) * scale);
+      },
+      logits);
 }
 
 }  // namespace cairn

@@ -12,8 +12,13 @@ __global__ void EmbeddingKernel(T* y, const int32_t* tokens, const T* table, int
                                 int64_t n, int64_t first_row, int64_t rows) {
   for (int64_t t = blockIdx.x; t < count; t += gridDim.x) {
     const int64_t row = TableRow(tokens[t], first_row, rows);
-    BlockTeam().for_each(
-        n, [&](int64_t i) { y[t * n + i] = row >= 0 ? table[row * n + i] : T(0.0f); });
+    if (row >= 0) {
+      BlockTeam().zip(
+          n, [](int64_t, T& y, const T& e) { y = e; }, y + t * n, table + row * n);
+    } else {
+      BlockTeam().zip(
+          n, [](int64_t, T& y) { y = T(0.0f); }, y + t * n);
+    }
   }
 }
 
@@ -26,45 +31,55 @@ __global__ void PositionKernel(T* y, const T* x, const T* table, int64_t count, 
   }
 }
 
-// One element of a gradient += value.
-template <bool kExact>
-__device__ void AddElement(float* sum, double* hi, double* lo, double factor, int64_t at,
-                           float value) {
+// Row `row` of a gradient += a row of n elements. A barrier follows, for of the next row each
+// thread may take other columns: where rows start at odd places.
+template <bool kExact, typename T>
+__device__ void AddRow(const BlockTeam& team, float* sum, double* hi, double* lo, double factor,
+                       int64_t row, int64_t n, const T* dy) {
   if constexpr (kExact) {
-    const ExactParts parts = SplitExactly(value, factor);
-    hi[at] += parts.hi;
-    lo[at] += parts.lo;
+    team.zip(
+        n,
+        [=](int64_t, double& hi, double& lo, const T& dy) {
+          const ExactParts parts = SplitExactly(static_cast<float>(dy), factor);
+          hi += parts.hi;
+          lo += parts.lo;
+        },
+        hi + row * n, lo + row * n, dy);
   } else {
-    sum[at] += value;
+    team.zip(
+        n, [](int64_t, float& sum, const T& dy) { sum += static_cast<float>(dy); }, sum + row * n,
+        dy);
   }
+  team.barrier();
 }
 
 // The block of a token's first occurrence adds all of its occurrences, in their order: no two
 // blocks write to one row, and nothing depends on which runs first.
 template <bool kExact, typename T>
-__global__ void EmbeddingGradientKernel(float* sum, double* hi, double* lo, double factor,
-                                        const T* dy, const int32_t* tokens, int64_t count,
-                                        int64_t n, int64_t first_row, int64_t rows) {
+__global__ void __launch_bounds__(kMaxBlockThreads)
+    EmbeddingGradientKernel(float* sum, double* hi, double* lo, double factor, const T* dy,
+                            const int32_t* tokens, int64_t count, int64_t n, int64_t first_row,
+                            int64_t rows) {
   __shared__ bool same[kMaxBlockThreads];
   const BlockTeam team;
   for (int64_t first = blockIdx.x; first < count; first += gridDim.x) {
     const int32_t token = tokens[first];
     const int64_t row = TableRow(token, first_row, rows);
     if (row < 0) continue;
-    int seen = 0;
-    for (int64_t t = threadIdx.x; t < first; t += blockDim.x) seen |= tokens[t] == token ? 1 : 0;
-    if (__syncthreads_or(seen) != 0) continue;
+    // Frequent tokens, of which most blocks have one, are soon found.
+    bool seen = false;
+    for (int64_t begin = 0; !seen && begin < first; begin += blockDim.x) {
+      const int64_t mine = begin + threadIdx.x;
+      seen = __syncthreads_or(mine < first && tokens[mine] == token ? 1 : 0) != 0;
+    }
+    if (seen) continue;
     for (int64_t begin = first; begin < count; begin += blockDim.x) {
       const int64_t mine = begin + threadIdx.x;
       same[threadIdx.x] = mine < count && tokens[mine] == token;
       if (__syncthreads_or(same[threadIdx.x] ? 1 : 0) != 0) {
         for (unsigned w = 0; w < blockDim.x; ++w) {
           if (!same[w]) continue;
-          // Thread i adds the columns i, i + threads, ... of every occurrence: in order.
-          team.for_each(n, [&](int64_t i) {
-            AddElement<kExact>(sum, hi, lo, factor, row * n + i,
-                               static_cast<float>(dy[(begin + w) * n + i]));
-          });
+          AddRow<kExact>(team, sum, hi, lo, factor, row, n, dy + (begin + w) * n);
         }
       }
       __syncthreads();
@@ -73,17 +88,16 @@ __global__ void EmbeddingGradientKernel(float* sum, double* hi, double* lo, doub
 }
 
 template <bool kExact, typename T>
-__global__ void PositionGradientKernel(float* sum, double* hi, double* lo, double factor,
-                                       const T* dy, int64_t count, int64_t n, int64_t seq_length,
-                                       int64_t first_token) {
+__global__ void __launch_bounds__(kMaxBlockThreads)
+    PositionGradientKernel(float* sum, double* hi, double* lo, double factor, const T* dy,
+                           int64_t count, int64_t n, int64_t seq_length, int64_t first_token) {
+  const BlockTeam team;
   for (int64_t row = blockIdx.x; row < seq_length; row += gridDim.x) {
     // The first token at this position.
     const int64_t start = (row - first_token % seq_length + seq_length) % seq_length;
-    BlockTeam().for_each(n, [&](int64_t i) {
-      for (int64_t t = start; t < count; t += seq_length) {
-        AddElement<kExact>(sum, hi, lo, factor, row * n + i, static_cast<float>(dy[t * n + i]));
-      }
-    });
+    for (int64_t t = start; t < count; t += seq_length) {
+      AddRow<kExact>(team, sum, hi, lo, factor, row, n, dy + t * n);
+    }
   }
 }
 

@@ -19,9 +19,11 @@ template <typename Team, typename T>
 [[gnu::always_inline]] CAIRN_HOST_DEVICE inline void AddPositionRow(const Team& team, int64_t n,
                                                                     T* y, const T* x,
                                                                     const T* position) {
-  team.for_each(n, [=](int64_t i) CAIRN_INLINE {
-    y[i] = T(static_cast<float>(x[i]) + static_cast<float>(position[i]));
-  });
+  team.zip(
+      n,
+      [](int64_t, T& y, const T& x, const T& position)
+          CAIRN_INLINE { y = T(static_cast<float>(x) + static_cast<float>(position)); },
+      y, x, position);
 }
 
 }  // namespace cairn

@@ -3,12 +3,13 @@
 #include <cstdint>
 
 #include "runtime/autograd/weight.h"
-#include "runtime/tensor/exact_sum.h"
-#include "runtime/tensor/launch_shape.h"
+#include "runtime/ops/column_sums.h"
+#include "runtime/ops/team_cuda.h"
+#include "runtime/tensor/cuda_launch.h"
 
 namespace cairn::cuda {
 
-/// The memory of a gradient sum: `sum`, or the windows `hi` and `lo` of an exact one.
+/// The memory of a gradient sum, as kernels take it.
 struct GradTarget {
   explicit GradTarget(const MainGrad& grad)
       : sum(grad.exact() ? nullptr : grad.sum().data<float>()),
@@ -26,54 +27,50 @@ struct GradTarget {
 
 #if defined(__CUDACC__)
 
-/// sum [n] (or, kExact, its windows) += term(row, column) over all rows, in an order that depends
-/// on the number of rows alone. For a launch by ColumnLaunch(n).
-template <bool kExact, typename Term>
-__device__ void AddColumnSums(float* sum, double* hi, double* lo, double factor, int64_t rows,
-                              int64_t n, Term term) {
-  constexpr int64_t kRowBlock = 64;  // rows summed before they meet the total: less rounding
-  using Part = std::conditional_t<kExact, double, float>;
-  __shared__ Part highs[kRowLanes][kColumnsPerBlock];
-  __shared__ Part lows[kRowLanes][kColumnsPerBlock];
-  const unsigned lane = threadIdx.x / kColumnsPerBlock;
-  const unsigned place = threadIdx.x % kColumnsPerBlock;
-  for (int64_t first = int64_t{blockIdx.x} * kColumnsPerBlock; first < n;
-       first += int64_t{gridDim.x} * kColumnsPerBlock) {
-    const int64_t column = first + place;
-    Part high = 0;
-    Part low = 0;
-    for (int64_t begin = lane; column < n && begin < rows; begin += kRowLanes * kRowBlock) {
-      Part partial = 0;
-      for (int64_t i = 0; i < kRowBlock; ++i) {
-        const int64_t row = begin + i * kRowLanes;
-        if (row >= rows) break;
-        if constexpr (kExact) {
-          const ExactParts parts = SplitExactly(term(row, column), factor);
-          high += parts.hi;
-          low += parts.lo;
-        } else {
-          partial += term(row, column);
-        }
-      }
-      if constexpr (!kExact) high += partial;
-    }
-    highs[lane][place] = high;
-    lows[lane][place] = low;
-    __syncthreads();
-    if (lane == 0 && column < n) {
-      for (unsigned other = 1; other < kRowLanes; ++other) {
-        high += highs[other][place];
-        low += lows[other][place];
-      }
-      if constexpr (kExact) {
-        hi[column] += high;
-        lo[column] += low;
-      } else {
-        sum[column] += high;
-      }
-    }
-    __syncthreads();
+/// The body of a kernel for AddColumnSums: `out` of f(row, p[row, column]...) over all rows.
+template <bool kExact, typename F, typename... T>
+__device__ void SumColumns(const ColumnSums& out, const ColumnSumLaunch& launch, int64_t rows,
+                           int64_t n, const F& f, const T*... p) {
+  __shared__ ColumnPart<kExact> shared[kColumnLanes<T...>];
+  const int64_t tiles = (n + kColumnTile<T...> - 1) / kColumnTile<T...>;
+  for (int64_t index = blockIdx.x; index < tiles * launch.slices; index += gridDim.x) {
+    SumColumnTile<kExact>(CudaBlock(), shared, out, index, launch, rows, n, f, p...);
   }
+}
+
+template <bool kExact, typename T>
+__global__ void __launch_bounds__(kTilePacks* kRowLanes)
+    AddRowsKernel(float* sum, double* hi, double* lo, double factor, ColumnSumLaunch launch,
+                  int64_t rows, int64_t n, const T* x) {
+  SumColumns<kExact>(
+      {sum, hi, lo, factor}, launch, rows, n,
+      [](int64_t, const T& x) { return static_cast<float>(x); }, x);
+}
+
+/// A kernel that adds sums down the columns of [rows, n] arrays to a gradient.
+template <typename... P>
+using ColumnSumKernel = void (*)(float* sum, double* hi, double* lo, double factor,
+                                 ColumnSumLaunch launch, int64_t rows, int64_t n, P... inputs);
+
+/// grad [n] += the sums that `exact` or `plain` computes with packs of `width`, in an order that
+/// depends on the shape alone.
+template <typename... P>
+void AddColumnSums(MainGrad& grad, Device& device, int64_t rows, int64_t n, int64_t width,
+                   ColumnSumKernel<P...> exact, ColumnSumKernel<P...> plain,
+                   std::type_identity_t<P>... inputs) {
+  const GradTarget target(grad);
+  const ColumnSumLaunch launch = MakeColumnSumLaunch(rows, n, width);
+  const auto start = [&](ColumnSumKernel<P...> kernel, float* sum) {
+    Launch(device, launch.shape, kernel, sum, target.hi, target.lo, target.factor, launch, rows, n,
+           inputs...);
+  };
+  if (target.exact()) return start(exact, nullptr);
+  if (launch.slices <= 1) return start(plain, target.sum);
+  const Tensor slices = Tensor::Empty({launch.slices, n}, DType::kFloat32, device);
+  start(plain, slices.data<float>());
+  const ColumnSumLaunch whole = MakeWholeColumnSumLaunch(launch.slices, n, kPackWidth<float>);
+  Launch(device, whole.shape, AddRowsKernel<false, float>, target.sum, nullptr, nullptr, 1.0, whole,
+         launch.slices, n, slices.data<float>());
 }
 
 #endif

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
-#include "runtime/ops/team.h"
+#include "runtime/ops/row_team.h"
 #include "runtime/tensor/dtype.h"
+#include "runtime/tensor/launch_shape.h"
 #include "runtime/tensor/pack.h"
 
 namespace cairn {
@@ -29,66 +31,52 @@ class GridTeam {
   }
 };
 
-/// One block. Its threads take neighbouring elements; a sum runs over each thread's elements in
-/// order, then over a butterfly within each warp, then over the warps in order. All threads of the
-/// block make the same calls, and all get the result.
-class BlockTeam {
- public:
-  template <typename F>
-  CAIRN_HOST_DEVICE void for_each([[maybe_unused]] int64_t n, [[maybe_unused]] F&& f) const {
-#if defined(__CUDA_ARCH__)
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) f(i);
-#endif
-  }
+#if defined(__CUDACC__)
 
-  template <typename F, typename... P>
-  CAIRN_HOST_DEVICE void zip([[maybe_unused]] int64_t n, [[maybe_unused]] const F& f,
-                             [[maybe_unused]] P*... p) const {
-#if defined(__CUDA_ARCH__)
-    ZipShare(threadIdx.x, blockDim.x, n, f, p...);
-#endif
-  }
+/// The threads of a block, which are whole warps. Numbers are combined over a butterfly within each
+/// warp, then over the warps in order.
+struct CudaBlock {
+  __device__ int64_t thread() const { return threadIdx.x; }
+  __device__ int64_t threads() const { return blockDim.x; }
+  __device__ void barrier() const { __syncthreads(); }
 
-  CAIRN_HOST_DEVICE void barrier() const {
-#if defined(__CUDA_ARCH__)
-    __syncthreads();
-#endif
-  }
-
-  template <typename F>
-  CAIRN_HOST_DEVICE float reduce(int64_t n, F&& f) const {
-    return Combine(n, f, 0.0f, [](float a, float b) { return a + b; });
-  }
-
-  template <typename F>
-  CAIRN_HOST_DEVICE float reduce_max(int64_t n, F&& f) const {
-    return Combine(n, f, -__builtin_inff(), [](float a, float b) { return a > b ? a : b; });
-  }
-
- private:
-  template <typename F, typename Op>
-  CAIRN_HOST_DEVICE static float Combine([[maybe_unused]] int64_t n, [[maybe_unused]] F&& f,
-                                         float neutral, [[maybe_unused]] Op op) {
-#if defined(__CUDA_ARCH__)
-    __shared__ float warp_results[32];
-    float mine = neutral;
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) mine = op(mine, f(i));
-    // Blocks are whole warps.
-    for (int offset = 16; offset > 0; offset /= 2) {
+  template <typename Op>
+  __device__ float combine(float mine, float neutral, const Op& op) const {
+    __shared__ float warp_results[kMaxBlockThreads / kWarpThreads];
+    for (unsigned offset = kWarpThreads / 2; offset > 0; offset /= 2) {
       mine = op(mine, __shfl_xor_sync(0xffffffffu, mine, offset));
     }
-    if (threadIdx.x % 32 == 0) warp_results[threadIdx.x / 32] = mine;
+    if (threadIdx.x % kWarpThreads == 0) warp_results[threadIdx.x / kWarpThreads] = mine;
     __syncthreads();
     float result = neutral;
-    for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) {
+    for (unsigned warp = 0; warp < blockDim.x / kWarpThreads; ++warp) {
       result = op(result, warp_results[warp]);
     }
     __syncthreads();  // the next call writes there again
     return result;
-#else
-    return neutral;
-#endif
   }
+
+  /// *to += value, whichever thread of whichever block comes first.
+  __device__ void atomic_add(double* to, double value) const { atomicAdd(to, value); }
 };
+
+/// One block, for rows of any length and place.
+using BlockTeam = RowTeam<CudaBlock>;
+
+/// f(std::integral_constant<int, k>()) with the least k of `kChoices` (ascending) that is not less
+/// than `packs`; with 0, which holds nothing, where `packs` is 0 or there is none.
+template <int... kChoices, typename F>
+void DispatchPacks(int64_t packs, const F& f) {
+  bool done = false;
+  const auto choose = [&](auto choice) {
+    if (done || packs == 0 || choice < packs) return;
+    done = true;
+    f(choice);
+  };
+  (choose(std::integral_constant<int, kChoices>()), ...);
+  if (!done) f(std::integral_constant<int, 0>());
+}
+
+#endif
 
 }  // namespace cairn

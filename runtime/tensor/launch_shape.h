@@ -28,10 +28,27 @@ LaunchShape PackLaunch(int64_t n);
 /// warps.
 LaunchShape RowLaunch(int64_t rows, int64_t n);
 
-/// Sums down the rows of a matrix of `columns` columns: a block takes kColumnsPerBlock columns, and
-/// each of its kRowLanes warps every kRowLanes-th row.
-inline constexpr uint32_t kColumnsPerBlock = 32;
+/// Packs (pack.h) that a thread of RowLaunch's blocks holds of a row of n elements of
+/// `element_bytes`; 0 where rows cannot be taken by packs. `addresses`: where the arrays start, and
+/// the bytes from one row to the next, or-ed.
+int64_t PacksToHold(const LaunchShape& shape, int64_t n, int64_t element_bytes,
+                    uintptr_t addresses);
+
+/// Sums down the columns of a matrix. A block takes a tile of kTilePacks packs side by side, and
+/// its kRowLanes lanes of as many threads every kRowLanes-th row of one of `slices` slices of rows.
+inline constexpr uint32_t kTilePacks = 32;
 inline constexpr uint32_t kRowLanes = 16;
-LaunchShape ColumnLaunch(int64_t columns);
+struct ColumnSumLaunch {
+  LaunchShape shape;  ///< a block for each tile of each slice; those of a slice follow each other
+  int64_t slices = 0;
+  int64_t slice_rows = 0;  ///< of all slices but the last
+};
+
+/// For `rows` rows of `columns` elements in packs of `width`: enough blocks for a large GPU, and no
+/// more rows a thread than an fp32 sum bears. A function of the three alone.
+ColumnSumLaunch MakeColumnSumLaunch(int64_t rows, int64_t columns, int64_t width);
+
+/// The same in one slice, so that the sum is complete.
+ColumnSumLaunch MakeWholeColumnSumLaunch(int64_t rows, int64_t columns, int64_t width);
 
 }  // namespace cairn
