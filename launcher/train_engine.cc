@@ -31,6 +31,7 @@ TrainEngine::TrainEngine(const TrainConfig& config, const Mesh& mesh, Device& de
                                                       config.parallel().overlap_param_gather());
   Tape::Options tape_options;
   if (config.train().deterministic()) tape_options.rows_per_sample = gpt.seq_length;
+  tape_options.keep_gelu_inputs = config.train().recompute_granularity() != "selective";
   executor_ = std::make_unique<PipelineExecutor>(MakeVerifiedSchedule(config, mesh.shape().world()),
                                                  mesh, device, *model_stage_, tape_options);
   executor_->set_before_last_backward([this] { reducer_->ExpectLastMicrobatch(); });

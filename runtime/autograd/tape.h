@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runtime/tensor/tensor.h"
@@ -13,9 +14,9 @@ struct Value {
   Tensor data;
   int id = -1;
   /// Where set: computes `data` once more, bit by bit, from what the tape keeps anyway. (Where a
-  /// GPU's product computed `data` on its way, from a sum that the tape keeps rounded: up to that
-  /// rounding, the same in every run.) Cheap beside the memory: the op that needs the data in the
-  /// backward pass keeps this in its place.
+  /// GPU's product computed `data` on its way, from a sum that the tape keeps rounded, or has it
+  /// from another kernel: up to that rounding, the same in every run.) The op that needs the data
+  /// in the backward pass keeps this in its place.
   std::function<Tensor()> again = {};
 
   bool needs_gradient() const { return id >= 0; }
@@ -27,6 +28,7 @@ class Saved {
   Saved() = default;
   explicit Saved(const Value& value)
       : data_(value.again ? Tensor() : value.data), again_(value.again) {}
+  explicit Saved(std::function<Tensor()> again) : again_(std::move(again)) {}
 
   Tensor Get() const { return again_ ? again_() : data_; }
 
@@ -46,6 +48,8 @@ class Tape {
     /// Rows of one sample in a [tokens, features] matrix. Not 0: products run sample by sample, so
     /// that the bits of a token's result do not depend on the microbatch it came with.
     int64_t rows_per_sample = 0;
+    /// False: what a GELU was applied to is not kept. The product that it came from runs again.
+    bool keep_gelu_inputs = true;
   };
   using BackwardInputFn = std::function<void(Tape& tape, const Tensor& output_gradient)>;
 

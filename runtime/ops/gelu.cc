@@ -8,26 +8,25 @@
 
 namespace cairn {
 
-Value Gelu(Tape& tape, const Value& x) {
-  Tensor y = x.data.EmptyLike();
-  GeluForward(y, x.data);
-  return RecordGelu(tape, x, std::move(y));
-}
+Value Gelu(Tape& tape, const Value& x) { return RecordGelu(tape, x, Gelu(x.data)); }
 
 Value RecordGelu(Tape& tape, const Value& x, Tensor y) {
   if (!x.needs_gradient()) return Value{std::move(y)};
-  Value value =
-      tape.Record("gelu", std::move(y), [id = x.id, x = x.data](Tape& tape, const Tensor& dy) {
-        Tensor dx = x.EmptyLike();
-        GeluBackward(dx, dy, x);
-        tape.AddGradient(id, std::move(dx));
-      });
-  value.again = [x = x.data] {
-    Tensor y = x.EmptyLike();
-    GeluForward(y, x);
-    return y;
-  };
+  Value value = tape.Record("gelu", std::move(y),
+                            [id = x.id, saved_x = Saved(x)](Tape& tape, const Tensor& dy) {
+                              const Tensor x = saved_x.Get();
+                              Tensor dx = x.EmptyLike();
+                              GeluBackward(dx, dy, x);
+                              tape.AddGradient(id, std::move(dx));
+                            });
+  value.again = [saved_x = Saved(x)] { return Gelu(saved_x.Get()); };
   return value;
+}
+
+Tensor Gelu(const Tensor& x) {
+  Tensor y = x.EmptyLike();
+  GeluForward(y, x);
+  return y;
 }
 
 void GeluForward(const Tensor& y, const Tensor& x) {

@@ -46,11 +46,21 @@ void AddWeightGradient(MainGrad& grad, const Tensor& dy, const Tensor& x, int64_
 
 namespace {
 
-// The deferred part of the backward pass; a gradient that nobody wants is null.
-void DeferGradients(Tape& tape, MainGrad* weight, MainGrad* bias, const Tensor& dy,
-                    const Saved& x) {
-  if (weight == nullptr && bias == nullptr) return;
+// The gradients that a product's backward pass is to add to; one that nobody wants is null.
+struct WantedGrads {
+  WantedGrads(const Tape& tape, const Weight& weight, const Weight* bias)
+      : weight(tape.recording() ? weight.grad : nullptr),
+        bias(tape.recording() && bias != nullptr ? bias->grad : nullptr) {}
+
+  MainGrad* weight;
+  MainGrad* bias;
+};
+
+// The deferred part of the backward pass.
+void DeferGradients(Tape& tape, const WantedGrads& wanted, const Tensor& dy, const Saved& x) {
+  if (wanted.weight == nullptr && wanted.bias == nullptr) return;
   tape.DeferWeightGradient([=, rows_per_sample = tape.options().rows_per_sample] {
+    const auto& [weight, bias] = wanted;
     if (weight != nullptr && bias != nullptr && !weight->exact()) {
       AddLinearGradients(*weight, *bias, dy, x.Get());
     } else {
@@ -62,23 +72,15 @@ void DeferGradients(Tape& tape, MainGrad* weight, MainGrad* bias, const Tensor& 
   });
 }
 
-// y = x·Wᵀ + bias, computed already, as a node of the tape. `give(tape, dy)` computes the gradient
-// of what x came from and adds it; it is called where x needs one.
-template <typename Give>
-Value Record(Tape& tape, const Value& x, Tensor y, Weight& weight, Weight* bias, Give give) {
-  MainGrad* const weight_grad = tape.recording() ? weight.grad : nullptr;
-  MainGrad* const bias_grad = tape.recording() && bias != nullptr ? bias->grad : nullptr;
-  if (!x.needs_gradient() && weight_grad == nullptr && bias_grad == nullptr) {
+// y = x·Wᵀ + bias, computed already, as a node of the tape with this backward pass.
+Value Record(Tape& tape, const Value& x, Tensor y, const WantedGrads& wanted,
+             Tape::BackwardInputFn backward) {
+  if (!x.needs_gradient() && wanted.weight == nullptr && wanted.bias == nullptr) {
     return Value{std::move(y)};
   }
-  if (weight_grad != nullptr) weight_grad->NoteUse();
-  if (bias_grad != nullptr) bias_grad->NoteUse();
-  const Saved saved_x = weight_grad != nullptr ? Saved(x) : Saved();
-  return tape.Record("linear", std::move(y),
-                     [=, gives = x.needs_gradient()](Tape& tape, const Tensor& dy) {
-                       DeferGradients(tape, weight_grad, bias_grad, dy, saved_x);
-                       if (gives) give(tape, dy);
-                     });
+  if (wanted.weight != nullptr) wanted.weight->NoteUse();
+  if (wanted.bias != nullptr) wanted.bias->NoteUse();
+  return tape.Record("linear", std::move(y), std::move(backward));
 }
 
 MatmulOptions ForwardOptions(const Tape& tape) {
@@ -88,8 +90,8 @@ MatmulOptions ForwardOptions(const Tape& tape) {
 const Tensor* ValueOf(const Weight* bias) { return bias != nullptr ? &bias->Current() : nullptr; }
 
 // Of the forward result's shape.
-Tensor EmptyOutput(const Value& x, const Weight& weight) {
-  return Tensor::Empty({x.data.dim(0), weight.value.dim(0)}, x.data.dtype(), x.data.device());
+Tensor EmptyOutput(const Tensor& x, const Weight& weight) {
+  return Tensor::Empty({x.dim(0), weight.value.dim(0)}, x.dtype(), x.device());
 }
 
 // Of the shape of the input's gradient.
@@ -97,39 +99,57 @@ Tensor EmptyInput(const Tensor& dy, const Tensor& matrix) {
   return Tensor::Empty({dy.dim(0), matrix.dim(1)}, dy.dtype(), dy.device());
 }
 
-// What Record() calls for an x that is a value of its own.
-auto GiveTo(int id, const Tensor& matrix) {
-  return [=](Tape& tape, const Tensor& dy) {
-    Tensor dx = EmptyInput(dy, matrix);
-    Matmul(dx, dy, matrix, {.row_block = tape.options().rows_per_sample});
-    tape.AddGradient(id, std::move(dx));
-  };
+// The product's y for an x that is a value of its own.
+Value RecordProduct(Tape& tape, const Value& x, Tensor y, Weight& weight, Weight* bias) {
+  const WantedGrads wanted(tape, weight, bias);
+  const Saved saved_x = wanted.weight != nullptr ? Saved(x) : Saved();
+  return Record(tape, x, std::move(y), wanted,
+                [=, id = x.id, matrix = weight.value](Tape& tape, const Tensor& dy) {
+                  DeferGradients(tape, wanted, dy, saved_x);
+                  if (id < 0) return;
+                  Tensor dx = EmptyInput(dy, matrix);
+                  Matmul(dx, dy, matrix, {.row_block = tape.options().rows_per_sample});
+                  tape.AddGradient(id, std::move(dx));
+                });
 }
 
 }  // namespace
 
 Value Linear(Tape& tape, const Value& x, Weight& weight, Weight* bias) {
-  Tensor y = EmptyOutput(x, weight);
+  Tensor y = EmptyOutput(x.data, weight);
   Matmul(y, x.data, weight.Current(), ForwardOptions(tape), ValueOf(bias));
-  return Record(tape, x, std::move(y), weight, bias, GiveTo(x.id, weight.value));
+  return RecordProduct(tape, x, std::move(y), weight, bias);
 }
 
 Activated LinearGelu(Tape& tape, const Value& x, Weight& weight, Weight* bias) {
-  Tensor hidden = EmptyOutput(x, weight);
+  Tensor hidden = EmptyOutput(x.data, weight);
   Tensor y = hidden.EmptyLike();
   MatmulGelu(y, hidden, x.data, weight.Current(), ForwardOptions(tape), ValueOf(bias));
   Activated activated;
-  activated.before = Record(tape, x, std::move(hidden), weight, bias, GiveTo(x.id, weight.value));
+  activated.before = RecordProduct(tape, x, std::move(hidden), weight, bias);
+  if (!tape.options().keep_gelu_inputs && activated.before.needs_gradient()) {
+    activated.before.again = [saved_x = Saved(x), &weight, bias, options = ForwardOptions(tape)] {
+      const Tensor x = saved_x.Get();
+      Tensor hidden = EmptyOutput(x, weight);
+      Matmul(hidden, x, weight.value, options, bias != nullptr ? &bias->value : nullptr);
+      return hidden;
+    };
+  }
   activated.after = RecordGelu(tape, activated.before, std::move(y));
   return activated;
 }
 
 Value Linear(Tape& tape, const Activated& x, Weight& weight, Weight* bias) {
-  Tensor y = EmptyOutput(x.after, weight);
+  Tensor y = EmptyOutput(x.after.data, weight);
   Matmul(y, x.after.data, weight.Current(), ForwardOptions(tape), ValueOf(bias));
-  return Record(tape, x.after, std::move(y), weight, bias,
-                [matrix = weight.value, hidden = x.before.data, id = x.before.id](
+  const WantedGrads wanted(tape, weight, bias);
+  return Record(tape, x.after, std::move(y), wanted,
+                [=, saved = Saved(x.before), id = x.before.id, matrix = weight.value](
                     Tape& tape, const Tensor& dy) {
+                  // Once for both gradients: it may be a product.
+                  const Tensor hidden = saved.Get();
+                  DeferGradients(tape, wanted, dy, Saved([hidden] { return Gelu(hidden); }));
+                  if (id < 0) return;
                   Tensor dhidden = EmptyInput(dy, matrix);
                   MatmulGeluGradient(dhidden, dy, matrix, hidden,
                                      {.row_block = tape.options().rows_per_sample});

@@ -62,6 +62,7 @@ TEST(FakeTrainingTest, EveryOption) {
            [](FakeRun& run) { run.layout.zero = true; },
            [](FakeRun& run) { run.layout.sequence_parallel = true; },
            [](FakeRun& run) { run.layout.recompute = "full"; },
+           [](FakeRun& run) { run.layout.recompute = "selective"; },
            [](FakeRun& run) { run.layout.deterministic = true; },
            [](FakeRun& run) { run.layout.precision = "bf16"; },
            [](FakeRun& run) { run.layout.precision = "fp16"; },

@@ -117,7 +117,9 @@ INSTANTIATE_TEST_SUITE_P(
     OneRank, GptParityTest,
     ::testing::Values(ParityCase{"Gpt", "gpt", {.micro_batch_size = 4}},
                       ParityCase{"GptMicrobatches", "gpt", {.micro_batch_size = 1}},
-                      ParityCase{"GptRecompute", "gpt", {.recompute = true, .micro_batch_size = 2}},
+                      ParityCase{
+                          "GptRecompute", "gpt", {.recompute = "full", .micro_batch_size = 2}},
+                      ParityCase{"GptSelective", "gpt", {.recompute = "selective"}},
                       ParityCase{"GptExact", "gpt", {.exact = true, .micro_batch_size = 2}},
                       ParityCase{"Grouped", "grouped", {.micro_batch_size = 2}}),
     CaseName);
@@ -141,7 +143,7 @@ INSTANTIATE_TEST_SUITE_P(
                    "gpt",
                    {.mesh = {.tp = 2, .pp = 3},
                     .sequence_parallel = true,
-                    .recompute = true,
+                    .recompute = "full",
                     .micro_batch_size = 2}},
         ParityCase{"Tp2SequenceDp2Pp2Exact",
                    "gpt",

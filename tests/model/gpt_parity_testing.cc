@@ -73,6 +73,7 @@ PipelineExecutor MakeExecutor(const TestLayout& layout, const Mesh& mesh, Device
   const Schedule schedule = MakeSchedule(layout.schedule, mesh.shape().pp, 1, microbatches);
   Tape::Options options;
   if (layout.exact) options.rows_per_sample = seq_length;
+  options.keep_gelu_inputs = layout.recompute != "selective";
   return PipelineExecutor(schedule, mesh, device, stage, options);
 }
 
@@ -139,11 +140,12 @@ GptConfig ReferenceCase::Config(int64_t multiple) const {
 }
 
 void PrintTo(const TestLayout& layout, std::ostream* out) {
-  *out << fmt::format("{}{}{}{} {} micro batch {} {} dropout {}", layout.mesh.ToString(),
-                      layout.sequence_parallel ? " sequence" : "",
-                      layout.recompute ? " recompute" : "", layout.exact ? " exact" : "",
-                      DTypeName(layout.dtype), layout.micro_batch_size, layout.schedule,
-                      layout.dropout);
+  *out << fmt::format(
+      "{}{}{}{} {} micro batch {} {} dropout {}", layout.mesh.ToString(),
+      layout.sequence_parallel ? " sequence" : "",
+      layout.recompute == "none" ? "" : fmt::format(" recompute {}", layout.recompute),
+      layout.exact ? " exact" : "", DTypeName(layout.dtype), layout.micro_batch_size,
+      layout.schedule, layout.dropout);
 }
 
 Deviation Compare(double actual, double expected) {
@@ -182,7 +184,7 @@ ModelRank::ModelRank(Communicator& world, const ReferenceCase& reference, const 
       buffers_(registry_.list(), *device_, BufferOptions(layout)),
       model_stage_(stage_, parallel_, config_.layer.hidden_size, layout.dtype),
       reducer_(buffers_, mesh_, /*shard=*/false, /*overlap=*/true) {
-  stage_.set_recompute(layout.recompute);
+  stage_.set_recompute(layout.recompute == "full");
   LoadWeights();
 }
 

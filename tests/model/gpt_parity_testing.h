@@ -4,6 +4,7 @@
 #include <memory>
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/stage.h"
@@ -67,8 +68,8 @@ Deviation Compare(const std::vector<float>& actual, const std::vector<float>& ex
 struct TestLayout {
   MeshShape mesh = {};
   bool sequence_parallel = false;
-  bool recompute = false;
-  bool exact = false;  ///< train.deterministic
+  std::string_view recompute = "none";  ///< train.recompute_granularity
+  bool exact = false;                   ///< train.deterministic
   DType dtype = DType::kFloat32;
   int64_t micro_batch_size = 1;
   const char* schedule = "1f1b";

@@ -81,7 +81,7 @@ INSTANTIATE_TEST_SUITE_P(
                       TestLayout{.mesh = {.pp = 3}, .micro_batch_size = 2, .dropout = kDropout},
                       TestLayout{.mesh = {.tp = 2, .dp = 2, .pp = 2},
                                  .sequence_parallel = true,
-                                 .recompute = true,
+                                 .recompute = "full",
                                  .micro_batch_size = 2,
                                  .dropout = kDropout}));
 
@@ -102,11 +102,11 @@ TEST_P(ExactLayoutTest, GradientsAreThoseOfOneRankToTheBit) {
 INSTANTIATE_TEST_SUITE_P(
     Layouts, ExactLayoutTest,
     ::testing::Values(TestLayout{.micro_batch_size = 1},
-                      TestLayout{.recompute = true, .micro_batch_size = 2},
+                      TestLayout{.recompute = "full", .micro_batch_size = 2},
                       TestLayout{.mesh = {.dp = 2}}, TestLayout{.mesh = {.dp = 4}},
                       TestLayout{.mesh = {.pp = 3}, .micro_batch_size = 2},
                       TestLayout{.mesh = {.pp = 2}, .schedule = "gpipe"},
-                      TestLayout{.mesh = {.dp = 2, .pp = 2}, .recompute = true}));
+                      TestLayout{.mesh = {.dp = 2, .pp = 2}, .recompute = "full"}));
 
 class RecomputeTest : public ::testing::TestWithParam<TestLayout> {};
 
@@ -133,7 +133,7 @@ TEST_P(RecomputeTest, ChangesNoBitOfLossOrGradients) {
   layout.dropout = kDropout;
   double kept_loss = 0;
   const auto kept = GradientBits(layout, &kept_loss);
-  layout.recompute = true;
+  layout.recompute = "full";
   double recomputed_loss = 0;
   const auto recomputed = GradientBits(layout, &recomputed_loss);
   EXPECT_EQ(kept_loss, recomputed_loss);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Cairn and PyTorch in turns: prints each round, then the medians and Cairn's ratio with its spread.
 
-Usage: compare.py [--rounds N] [--precisions fp32,bf16] [--peers eager,compile] [CONFIG...]
+Usage: compare.py [--rounds N] [--precisions fp32,bf16] [--peers eager,compile] [CONFIG | FIELD=VALUE]...
+Overrides are Cairn's; PyTorch heeds those of sizes.
 """
 import argparse
 import json
@@ -22,21 +23,26 @@ def measure(command):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("configs", nargs="*", default=["small", "gpt2-124m"], choices=[*STEPS, []])
+    parser.add_argument("arguments", nargs="*")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precisions", default="fp32,bf16")
     parser.add_argument("--peers", default="eager,compile")
     arguments = parser.parse_args()
     peers = arguments.peers.split(",")
-    for name in arguments.configs:
+    overrides = [argument for argument in arguments.arguments if "=" in argument]
+    configs = [argument for argument in arguments.arguments if "=" not in argument] or list(STEPS)
+    for name in configs:
+        if name not in STEPS:
+            parser.error(f"no config \"{name}\": there are {', '.join(STEPS)}")
+    for name in configs:
         config = str(HERE / f"{name}.textproto")
         warmup, steps = (str(n) for n in STEPS[name])
         counts = ["--warmup", warmup, "--steps", steps]
         for precision in arguments.precisions.split(","):
             commands = {"cairn": ["cairn", "bench", "step", config, "--json", *counts,
-                                  f"train.precision={precision}"]}
+                                  f"train.precision={precision}", *overrides]}
             for peer in peers:
-                commands[peer] = [sys.executable, str(HERE / "gpt.py"), config, *counts,
+                commands[peer] = [sys.executable, str(HERE / "gpt.py"), config, *overrides, *counts,
                                   "--precision", precision, *(["--compile"] if peer == "compile" else [])]
             rounds = []
             for _ in range(arguments.rounds):
@@ -49,7 +55,7 @@ def main():
                 return statistics.median(result[who][key] for result in rounds)
 
             own = rounds[0]["cairn"]
-            print(f"{name} {precision}: cairn {median('cairn', 'tokens_per_second'):.0f} tokens/s, "
+            print(f"{' '.join([name, precision, *overrides])}: cairn {median('cairn', 'tokens_per_second'):.0f} tokens/s, "
                   f"{median('cairn', 'peak_resident_bytes') / 1e6:.0f} MB; forward and backward at "
                   f"{100 * median('cairn', 'forward_backward_of_matmul_rate'):.0f}% of the matmul rate")
             for peer in peers:

@@ -42,6 +42,7 @@ std::vector<Layout> Changes() {
       {.pp = 2, .schedule = "gpipe"},
       {.pp = 2, .dp = 4, .zero = true, .micro_batch_size = 1},
       {.pp = 2, .dp = 2, .recompute = "full"},
+      {.pp = 2, .dp = 2, .recompute = "selective"},
       {.tp = 3, .dp = 2, .sequence_parallel = true, .micro_batch_size = 4},
       {.pp = 2, .dp = 2, .micro_batch_size = 1, .precision = "fp16"},
 #endif

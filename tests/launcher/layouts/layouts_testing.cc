@@ -13,7 +13,7 @@ std::string Layout::Name() const {
   return fmt::format("tp{} pp{} dp{}{}{} mbs{} {} {}{}{}", tp, pp, dp,
                      sequence_parallel ? " sp" : "", zero ? " zero" : "", micro_batch_size,
                      schedule, precision, deterministic ? " deterministic" : "",
-                     recompute == "none" ? "" : " recompute");
+                     recompute == "none" ? "" : " recompute " + recompute);
 }
 
 TrainConfig LayoutConfig(const Layout& layout, int64_t seed, const ModelSize& size) {

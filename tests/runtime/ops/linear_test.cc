@@ -25,6 +25,8 @@ MainGrad ExactGrad(const Tensor& value) {
 
 class LinearTest : public ::testing::Test {
  protected:
+  int64_t BytesInUse() const { return device_->allocator().stats().current_total; }
+
   std::unique_ptr<Device> device_ = NewCpuDevice();
 };
 
@@ -200,16 +202,18 @@ TEST_F(LinearTest, JacobianThroughGelu) {
       {RandomTensor(*device_, {6, 5}, 4)}, {&up, &bias, &down});
 }
 
-// On the CPU, products that take GELU along are the ops themselves.
-TEST_F(LinearTest, ThroughGeluIsTheSameAsOpByOp) {
+// On the CPU, products that take GELU along are the ops themselves, and give the same bits again.
+TEST_F(LinearTest, ThroughGeluIsTheSameAsOpByOpKeptOrNot) {
+  enum Way { kApart, kTogether, kNotKept };
   constexpr int64_t kTokens = 12;
   constexpr int64_t kIn = 70;
   constexpr int64_t kOut = 130;
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16}) {
     for (const int64_t rows_per_sample : {0, 4}) {
       SCOPED_TRACE(fmt::format("{}, {} rows a sample", DTypeName(dtype), rows_per_sample));
-      std::vector<std::vector<uint8_t>> results[2];
-      for (const bool together : {false, true}) {
+      std::vector<std::vector<uint8_t>> results[3];
+      int64_t kept_bytes[3];
+      for (const Way way : {kApart, kTogether, kNotKept}) {
         Weight up{RandomTensor(*device_, {kOut, kIn}, 1, 0.2, 0.0, dtype)};
         Weight bias{RandomTensor(*device_, {kOut}, 2, 0.2, 0.0, dtype)};
         Weight down{RandomTensor(*device_, {kIn, kOut}, 3, 0.2, 0.0, dtype)};
@@ -222,15 +226,17 @@ TEST_F(LinearTest, ThroughGeluIsTheSameAsOpByOp) {
         up.grad = &grads[0];
         bias.grad = &grads[1];
         down.grad = &grads[2];
-        Tape tape({.rows_per_sample = rows_per_sample});
+        Tape tape({.rows_per_sample = rows_per_sample, .keep_gelu_inputs = way != kNotKept});
         const Value x = tape.Input(RandomTensor(*device_, {kTokens, kIn}, 4, 1.0, 0.0, dtype));
+        const int64_t bytes_before = BytesInUse();
         Value y;
-        if (together) {
+        if (way != kApart) {
           y = Linear(tape, LinearGelu(tape, x, up, &bias), down, nullptr);
         } else {
           y = Linear(tape, Gelu(tape, Linear(tape, x, up, &bias)), down, nullptr);
         }
-        auto& result = results[together ? 1 : 0];
+        kept_bytes[way] = BytesInUse() - bytes_before;
+        auto& result = results[way];
         result.push_back(Bits(y.data));
         tape.Backward(y, RandomTensor(*device_, {kTokens, kIn}, 5, 1e-2, 0.0, dtype));
         result.push_back(Bits(tape.TakeGradient(x)));
@@ -238,7 +244,11 @@ TEST_F(LinearTest, ThroughGeluIsTheSameAsOpByOp) {
           result.push_back(Bits(grad.exact() ? grad.hi() : grad.sum()));
         }
       }
-      EXPECT_EQ(results[0], results[1]);
+      EXPECT_EQ(results[kTogether], results[kApart]);
+      EXPECT_EQ(results[kNotKept], results[kApart]);
+      EXPECT_LE(kept_bytes[kTogether], kept_bytes[kApart]);
+      const int64_t hidden_bytes = kTokens * kOut * static_cast<int64_t>(DTypeSize(dtype));
+      EXPECT_LE(kept_bytes[kNotKept], kept_bytes[kTogether] - hidden_bytes);
     }
   }
 }
