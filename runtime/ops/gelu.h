@@ -17,9 +17,9 @@ struct Activated {
 /// Records y = gelu(x), which is computed already: Gelu() for ops that compute it on their way.
 Value RecordGelu(Tape& tape, const Value& x, Tensor y);
 
-Tensor Gelu(const Tensor& x);
 /// y = gelu(x); contiguous, same shape and floating dtype.
 void GeluForward(const Tensor& y, const Tensor& x);
+Tensor Gelu(const Tensor& x);
 /// dx = dy gelu'(x); dx may be dy.
 void GeluBackward(const Tensor& dx, const Tensor& dy, const Tensor& x);
 

@@ -9,20 +9,14 @@
 
 namespace cairn::cuda {
 
-/// The memory of a gradient sum, as kernels take it.
-struct GradTarget {
+/// The memory of a gradient's sums, as kernels take it.
+struct GradTarget : ColumnSums {
   explicit GradTarget(const MainGrad& grad)
-      : sum(grad.exact() ? nullptr : grad.sum().data<float>()),
-        hi(grad.exact() ? grad.hi().data<double>() : nullptr),
-        lo(grad.exact() ? grad.lo().data<double>() : nullptr),
-        factor(grad.factor()) {}
+      : ColumnSums{grad.exact() ? nullptr : grad.sum().data<float>(),
+                   grad.exact() ? grad.hi().data<double>() : nullptr,
+                   grad.exact() ? grad.lo().data<double>() : nullptr, grad.factor()} {}
 
   bool exact() const { return hi != nullptr; }
-
-  float* sum;
-  double* hi;
-  double* lo;
-  double factor;
 };
 
 #if defined(__CUDACC__)
