@@ -72,16 +72,13 @@ bool HasOwnAmxProducts() {
   return own;
 }
 
+bool HasFastBFloat16Vectors() {
+  return dnnl::get_effective_cpu_isa() == dnnl::cpu_isa::avx512_core_bf16 && !IsIntel();
+}
+
 bool HasFastBFloat16Products() {
-  if (HasOwnAmxProducts()) return true;
-  switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::avx512_core_bf16:
-      return !IsIntel();
-    case dnnl::cpu_isa::avx512_core_amx:
-      return true;
-    default:
-      return false;
-  }
+  return HasOwnAmxProducts() || HasFastBFloat16Vectors() ||
+         dnnl::get_effective_cpu_isa() == dnnl::cpu_isa::avx512_core_amx;
 }
 
 }  // namespace cairn

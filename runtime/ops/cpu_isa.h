@@ -16,8 +16,11 @@ void ConfigureCpuLibraries();
 /// library uses it: bf16 products are then Cairn's own, of matmul_tiles.h.
 bool HasOwnAmxProducts();
 
-/// True where a bf16 product runs faster in bf16 than in fp32 after conversion: AMX that works, or
-/// AMD's vdpbf16ps (twice the rate of fp32). Intel's vdpbf16ps has half the rate of fp32.
+/// True where vdpbf16ps is faster than fp32: AMD's has twice its rate, Intel's half.
+bool HasFastBFloat16Vectors();
+
+/// True where a bf16 product runs faster in bf16 than in fp32 after conversion: such vectors, or
+/// AMX that works.
 bool HasFastBFloat16Products();
 
 }  // namespace cairn
