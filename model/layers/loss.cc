@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "runtime/ops/cross_entropy.h"
 #include "runtime/ops/linear.h"
@@ -11,15 +12,13 @@
 namespace cairn {
 namespace {
 
-// Tokens of a chunk, of which as many as fit `logits_bytes`; all chunks are about equal. Samples
-// stay whole where products run sample by sample.
-int64_t TokensAtOnce(int64_t tokens, int64_t rows_per_sample, int64_t row_bytes,
-                     int64_t logits_bytes) {
+// Tokens of a chunk: a power of two, for the sake of the products' tiles (an odd number costs
+// oneDNN a quarter of its speed), of as many as fit `logits_bytes`. Samples stay whole where
+// products run sample by sample.
+int64_t TokensAtOnce(int64_t rows_per_sample, int64_t row_bytes, int64_t logits_bytes) {
   const int64_t unit = std::max<int64_t>(1, rows_per_sample);
-  const int64_t units = (tokens + unit - 1) / unit;
-  const int64_t fit = std::max<int64_t>(1, logits_bytes / (row_bytes * unit));
-  const int64_t chunks = (units + fit - 1) / fit;
-  return (units + chunks - 1) / chunks * unit;
+  const auto fit = static_cast<uint64_t>(std::max<int64_t>(1, logits_bytes / (row_bytes * unit)));
+  return static_cast<int64_t>(std::bit_floor(fit)) * unit;
 }
 
 }  // namespace
@@ -34,7 +33,7 @@ Value VocabParallelLoss(ForwardContext& context, const Value& x, Weight& weight,
   const Tensor matrix = weight.Current();
   const int64_t columns = matrix.dim(0);
   const int64_t at_once = TokensAtOnce(
-      tokens, row_block, columns * static_cast<int64_t>(DTypeSize(x.data.dtype())), logits_bytes);
+      row_block, columns * static_cast<int64_t>(DTypeSize(x.data.dtype())), logits_bytes);
   MainGrad* const weight_grad = tape.recording() ? weight.grad : nullptr;
   const bool backward = x.needs_gradient() || weight_grad != nullptr;
   Tensor dx = x.needs_gradient() ? x.data.EmptyLike() : Tensor();
