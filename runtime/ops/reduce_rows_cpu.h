@@ -38,7 +38,7 @@ template <typename Contribution>
 void AddRowContributions(const GradTarget& target, int64_t rows, int64_t n,
                          Contribution&& contribution) {
   constexpr int64_t kSegment = 2048;  // columns whose partial sums stay in the first-level cache
-  constexpr int64_t kRowBlock = 64;  // rows summed before they meet the total: less rounding
+  constexpr int64_t kRowBlock = 64;   // rows summed before they meet the total: less rounding
   const int64_t grain = std::max<int64_t>(64, (1 << 14) / std::max<int64_t>(rows, 1));
   ParallelFor(n, grain, [&](int64_t begin, int64_t end) {
     alignas(64) float scratch[kSegment];
