@@ -1,9 +1,11 @@
 #include "launcher/train_engine.h"
 
 #include <cmath>
+#include <utility>
 
 #include "parallel/checkpoint.h"
 #include "parallel/initialize.h"
+#include "runtime/base/error.h"
 #include "runtime/ops/reduce.h"
 #include "runtime/tensor/elementwise.h"
 #include "runtime/tensor/exact_sum.h"
@@ -35,6 +37,28 @@ TrainEngine::TrainEngine(const TrainConfig& config, const Mesh& mesh, Device& de
   executor_ = std::make_unique<PipelineExecutor>(MakeVerifiedSchedule(config, mesh.shape().world()),
                                                  mesh, device, *model_stage_, tape_options);
   executor_->set_before_last_backward([this] { reducer_->ExpectLastMicrobatch(); });
+  if (config.train().cuda_graphs() && device.kind() == DeviceKind::kCuda) MakeStepGraph();
+}
+
+void TrainEngine::MakeStepGraph() {
+  if (mesh_->shape().world() > 1) {
+    Throw(ErrorKind::kConfig, "train.cuda_graphs",
+          "a step of {} ranks is not recorded yet: NCCL's operations are not. Leave cuda_graphs "
+          "false, or train on one GPU",
+          mesh_->shape().world());
+  }
+  step_graph_ = std::make_unique<StepGraph>(
+      *device_, *model_stage_,
+      StepGraph::Passes{.begin =
+                            [this](std::vector<Microbatch> microbatches, const StepInputs& inputs) {
+                              BeginPasses(std::move(microbatches), inputs);
+                            },
+                        .run =
+                            [this](const StepInputs& inputs) {
+                              std::vector<Tensor> losses = RunPasses(inputs);
+                              reducer_->Finish();
+                              return losses;
+                            }});
 }
 
 void TrainEngine::Initialize() {
@@ -153,12 +177,14 @@ double TrainEngine::ReduceLoss(const std::vector<Tensor>& losses, StepStatus& st
          static_cast<double>(config_.train().global_batch_size() * config_.model().seq_length());
 }
 
-std::vector<Tensor> TrainEngine::RunPasses(const SampleReader& read, const StepInputs& inputs) {
+void TrainEngine::BeginPasses(std::vector<Microbatch> microbatches, const StepInputs& inputs) {
   const double tokens =
       static_cast<double>(config_.train().global_batch_size() * config_.model().seq_length());
-  model_stage_->Begin(ReadMicrobatches(read, inputs.first_sample),
-                      static_cast<uint64_t>(config_.train().seed()),
+  model_stage_->Begin(std::move(microbatches), static_cast<uint64_t>(config_.train().seed()),
                       static_cast<uint32_t>(inputs.iteration), true, inputs.loss_scale / tokens);
+}
+
+std::vector<Tensor> TrainEngine::RunPasses(const StepInputs& inputs) {
   reducer_->BeginStep(1.0 / inputs.loss_scale);
   return executor_->Run();
 }
@@ -176,9 +202,17 @@ TrainEngine::StepOutcome TrainEngine::Step(const SampleReader& read, const StepS
   outcome.status = status;
   last_step_ = {iteration_, next_sample(), outcome.loss_scale};
   const Stopwatch passes;
-  const std::vector<Tensor> losses = RunPasses(read, last_step_);
-  outcome.forward_backward_seconds = passes.ElapsedSeconds();
-  reducer_->Finish();
+  std::vector<Microbatch> microbatches = ReadMicrobatches(read, last_step_.first_sample);
+  std::vector<Tensor> losses;
+  if (step_graph_ != nullptr) {
+    losses = step_graph_->Run(std::move(microbatches), last_step_);
+    outcome.forward_backward_seconds = passes.ElapsedSeconds();
+  } else {
+    BeginPasses(std::move(microbatches), last_step_);
+    losses = RunPasses(last_step_);
+    outcome.forward_backward_seconds = passes.ElapsedSeconds();
+    reducer_->Finish();
+  }
   // Known to all ranks before the weights change.
   outcome.lm_loss = ReduceLoss(losses, outcome.status);
   outcome.loss_z_score = loss_trend_.ZScore(outcome.lm_loss).value_or(0);
@@ -215,7 +249,8 @@ Culprit TrainEngine::Diagnose(const SampleReader& read) {
       [&](const Microbatch& batch, std::string_view what, const Tensor& numbers) {
         diagnosis.LookAtForward(batch, what, numbers);
       });
-  RunPasses(read, last_step_);
+  BeginPasses(ReadMicrobatches(read, last_step_.first_sample), last_step_);
+  RunPasses(last_step_);
   model_stage_->set_probe({});
   executor_->set_after_backward({});
   executor_->set_before_last_backward([this] { reducer_->ExpectLastMicrobatch(); });

@@ -9,6 +9,7 @@
 
 #include "launcher/diagnosis.h"
 #include "launcher/factories.h"
+#include "launcher/step_graph.h"
 #include "model/stage.h"
 #include "parallel/executor.h"
 #include "parallel/grad_reducer.h"
@@ -92,15 +93,10 @@ class TrainEngine {
   WaitClock& data_wait() { return data_wait_; }
 
  private:
-  // A step as the random numbers, the data and the loss scale make it.
-  struct StepInputs {
-    int64_t iteration = 0;
-    int64_t first_sample = 0;
-    double loss_scale = 1;
-  };
-
+  void MakeStepGraph();
+  void BeginPasses(std::vector<Microbatch> microbatches, const StepInputs& inputs);
   /// The forward and backward passes of a step; gradients are not reduced yet.
-  std::vector<Tensor> RunPasses(const SampleReader& read, const StepInputs& inputs);
+  std::vector<Tensor> RunPasses(const StepInputs& inputs);
   LossAnomaly Judge(const StepOutcome& outcome) const;
   std::vector<Microbatch> ReadMicrobatches(const SampleReader& read, int64_t first_sample);
   /// Mean over the global batch of the last stage's losses. `status` goes from this rank's to all
@@ -118,6 +114,7 @@ class TrainEngine {
   std::unique_ptr<GradReducer> reducer_;
   std::unique_ptr<DistributedOptimizer> optimizer_;
   std::unique_ptr<PipelineExecutor> executor_;
+  std::unique_ptr<StepGraph> step_graph_;  // null: the passes are given kernel by kernel
   LossScaler loss_scaler_;
   LossTrend loss_trend_;
   LrSchedule lr_schedule_;

@@ -1,7 +1,10 @@
 #include "runtime/device/allocator.h"
 
+#include <glog/logging.h>
+
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "runtime/base/error.h"
 
@@ -37,8 +40,17 @@ size_t Allocator::SizeClass(size_t bytes) {
 void* Allocator::Allocate(size_t bytes, MemoryCategory category) {
   if (bytes == 0) return nullptr;
   const size_t block = SizeClass(bytes);
-  const auto index = static_cast<size_t>(category);
   std::lock_guard<std::mutex> lock(mutex_);
+  if (BlockReserve* const reserve = OwnReserve(); reserve != nullptr) {
+    std::vector<BlockReserve::Block>& blocks = reserve->blocks_[block];
+    if (!blocks.empty()) {
+      const BlockReserve::Block reused = blocks.back();
+      blocks.pop_back();
+      Count(-static_cast<int64_t>(reused.bytes), reused.category);
+      Count(static_cast<int64_t>(bytes), category);
+      return reused.pointer;
+    }
+  }
   void* pointer = nullptr;
   auto cached = free_blocks_.find(block);
   if (cached != free_blocks_.end() && !cached->second.empty()) {
@@ -65,19 +77,30 @@ void* Allocator::Allocate(size_t bytes, MemoryCategory category) {
           (bytes + (1 << 20) - 1) >> 20, MemoryCategoryName(category), held);
     }
   }
-  const auto counted = static_cast<int64_t>(bytes);
-  stats_.current[index] += counted;
-  stats_.current_total += counted;
+  Count(static_cast<int64_t>(bytes), category);
+  return pointer;
+}
+
+void Allocator::Count(int64_t bytes, MemoryCategory category) {
+  const auto index = static_cast<size_t>(category);
+  stats_.current[index] += bytes;
+  stats_.current_total += bytes;
   stats_.peak[index] = std::max(stats_.peak[index], stats_.current[index]);
   stats_.peak_total = std::max(stats_.peak_total, stats_.current_total);
-  return pointer;
+}
+
+BlockReserve* Allocator::OwnReserve() const {
+  return reserve_ != nullptr && reserve_->owner_ == std::this_thread::get_id() ? reserve_ : nullptr;
 }
 
 void Allocator::Free(void* pointer, size_t bytes, MemoryCategory category) noexcept {
   if (bytes == 0) return;
   std::lock_guard<std::mutex> lock(mutex_);
-  stats_.current[static_cast<size_t>(category)] -= static_cast<int64_t>(bytes);
-  stats_.current_total -= static_cast<int64_t>(bytes);
+  if (BlockReserve* const reserve = OwnReserve(); reserve != nullptr) {
+    reserve->blocks_[SizeClass(bytes)].push_back({pointer, bytes, category});
+    return;
+  }
+  Count(-static_cast<int64_t>(bytes), category);
   if (caches()) free_blocks_[SizeClass(bytes)].push_back(pointer);
 }
 
@@ -102,6 +125,24 @@ void Allocator::ReleaseCacheLocked() {
     for (void* pointer : pointers) RawFree(pointer, block);
   }
   free_blocks_.clear();
+}
+
+BlockReserve::~BlockReserve() {
+  Close();
+  for (const auto& [block, blocks] : blocks_) {
+    for (const Block& held : blocks) allocator_->Free(held.pointer, held.bytes, held.category);
+  }
+}
+
+void BlockReserve::Open() {
+  const std::lock_guard<std::mutex> lock(allocator_->mutex_);
+  CHECK(std::exchange(allocator_->reserve_, this) == nullptr) << "two reserves are open";
+  owner_ = std::this_thread::get_id();
+}
+
+void BlockReserve::Close() {
+  const std::lock_guard<std::mutex> lock(allocator_->mutex_);
+  if (allocator_->reserve_ == this) allocator_->reserve_ = nullptr;
 }
 
 }  // namespace cairn

@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace cairn {
@@ -30,6 +31,8 @@ struct MemoryStats {
   int64_t current_total = 0;
   int64_t peak_total = 0;
 };
+
+class BlockReserve;
 
 /// Caching allocator of one device: freed blocks are kept by size class and handed out again, since
 /// the first touch of fresh pages (and cudaMalloc) is slow. Thread-safe. Pointers are 64-byte
@@ -57,12 +60,46 @@ class Allocator {
   virtual bool caches() const { return true; }
 
  private:
+  friend class BlockReserve;
+
   static size_t SizeClass(size_t bytes);
   void ReleaseCacheLocked();
+  void Count(int64_t bytes, MemoryCategory category);
+  /// The open reserve, if it is the calling thread's.
+  BlockReserve* OwnReserve() const;
 
   mutable std::mutex mutex_;
   MemoryStats stats_;
   std::map<size_t, std::vector<void*>> free_blocks_;  // by size class
+  BlockReserve* reserve_ = nullptr;                   // the open one
+};
+
+/// Memory of work that is recorded once and given again and again, each time to the same places.
+/// While a reserve is open, what its thread frees stays in it, for what that thread allocates then,
+/// and nobody else is given it before the reserve dies. It counts as in use all that time. Other
+/// threads notice nothing.
+class BlockReserve {
+ public:
+  explicit BlockReserve(Allocator& allocator) : allocator_(&allocator) {}
+  ~BlockReserve();
+  BlockReserve(const BlockReserve&) = delete;
+  BlockReserve& operator=(const BlockReserve&) = delete;
+
+  /// Opens it for the calling thread. Of an allocator's reserves one is open at a time.
+  void Open();
+  void Close();
+
+ private:
+  friend class Allocator;
+  struct Block {
+    void* pointer;
+    size_t bytes;
+    MemoryCategory category;
+  };
+
+  Allocator* allocator_;
+  std::thread::id owner_;
+  std::map<size_t, std::vector<Block>> blocks_;  // by size class
 };
 
 }  // namespace cairn

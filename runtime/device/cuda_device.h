@@ -50,6 +50,12 @@ class CudaDevice : public Device {
   std::string hardware_id() const override { return pci_bus_id_; }
   void BeginRange(const char* name) override;
   void EndRange() override;
+  std::unique_ptr<Replay> Capture(const std::function<void()>& work) override;
+
+  /// Where kernels find the step of their RandomKeys: null, but while work is recorded, which will
+  /// run in other steps too.
+  const uint32_t* replayed_step() const { return replayed_step_; }
+  void set_replayed_step(const uint32_t* step) { replayed_step_ = step; }
 
   cudaStream_t native_stream() const { return compute_stream_->native(); }
   int num_multiprocessors() const { return num_multiprocessors_; }
@@ -69,6 +75,7 @@ class CudaDevice : public Device {
   std::string pci_bus_id_;
   int num_multiprocessors_ = 0;
   size_t max_shared_bytes_ = 0;
+  const uint32_t* replayed_step_ = nullptr;
   std::unique_ptr<Allocator> allocator_;
   std::unique_ptr<CudaStream> compute_stream_;
   std::mutex states_mutex_;

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -15,6 +16,16 @@ enum class DeviceKind : uint8_t { kCpu, kCuda, kMeta };
 
 /// "cpu", "cuda", "meta".
 const char* DeviceKindName(DeviceKind kind);
+
+/// Work that was recorded once, to be given to its device again at the cost of one call: the same
+/// kernels, with the same arguments, on the same memory.
+class Replay {
+ public:
+  virtual ~Replay() = default;
+  /// Gives all of it, after what the compute stream was given before. `step`: the RandomKey::step
+  /// of what it draws.
+  virtual void Launch(uint32_t step) = 0;
+};
 
 /// One rank's processor: its memory, its streams. Created first and destroyed last; tensors,
 /// communicators and modules point to it.
@@ -41,6 +52,11 @@ class Device {
   virtual void Copy(void* destination, const void* source, size_t bytes, Stream& stream) = 0;
   /// The CPU, with memory of the kind that Copy() is fastest with.
   virtual std::unique_ptr<Device> NewHostDevice() = 0;
+  /// Records what `work` gives the compute stream, and runs none of it. `work` must not wait for
+  /// the device with the host. What it allocates and keeps may only be let go of after the
+  /// recording, and what it uses must stay where it is so long. Null where a device cannot: nothing
+  /// was done.
+  virtual std::unique_ptr<Replay> Capture(const std::function<void()>& /*work*/) { return nullptr; }
   /// What tells this device from the others of its host, where it has such a name (the PCI bus id
   /// of a GPU).
   virtual std::string hardware_id() const { return ""; }

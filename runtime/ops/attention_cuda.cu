@@ -1,5 +1,6 @@
 #include "runtime/ops/attention_kernel.h"
 #include "runtime/ops/kernels_cuda.h"
+#include "runtime/ops/replayed_key_cuda.h"
 #include "runtime/ops/team_cuda.h"
 #include "runtime/tensor/cuda_launch.h"
 
@@ -21,8 +22,9 @@ __device__ TilePlace PlaceOfTile(int64_t index, int64_t heads, int64_t tiles) {
 
 template <typename T>
 __global__ void ForwardKernel(T* out, float* logsumexp, const T* qkv, int64_t samples,
-                              AttentionGeometry g) {
+                              AttentionGeometry g, const uint32_t* step) {
   extern __shared__ float scratch[];
+  g.key = KeyOfStep(g.key, step);
   const int64_t count = samples * g.heads * g.Tiles();
   for (int64_t index = blockIdx.x; index < count; index += gridDim.x) {
     const TilePlace at = PlaceOfTile(index, g.heads, g.Tiles());
@@ -33,8 +35,10 @@ __global__ void ForwardKernel(T* out, float* logsumexp, const T* qkv, int64_t sa
 
 template <typename T>
 __global__ void BackwardQueryKernel(T* dqkv, const T* dout, const T* qkv, const T* out,
-                                    const float* logsumexp, int64_t samples, AttentionGeometry g) {
+                                    const float* logsumexp, int64_t samples, AttentionGeometry g,
+                                    const uint32_t* step) {
   extern __shared__ float scratch[];
+  g.key = KeyOfStep(g.key, step);
   const AttentionSaved<T> saved{dout, qkv, out, logsumexp};
   const int64_t count = samples * g.heads * g.Tiles();
   for (int64_t index = blockIdx.x; index < count; index += gridDim.x) {
@@ -46,8 +50,10 @@ __global__ void BackwardQueryKernel(T* dqkv, const T* dout, const T* qkv, const 
 
 template <typename T>
 __global__ void BackwardKeyKernel(T* dqkv, const T* dout, const T* qkv, const T* out,
-                                  const float* logsumexp, int64_t samples, AttentionGeometry g) {
+                                  const float* logsumexp, int64_t samples, AttentionGeometry g,
+                                  const uint32_t* step) {
   extern __shared__ float scratch[];
+  g.key = KeyOfStep(g.key, step);
   const AttentionSaved<T> saved{dout, qkv, out, logsumexp};
   const int64_t groups = g.heads / g.heads_per_group;
   const int64_t count = samples * groups * g.Tiles();
@@ -82,8 +88,8 @@ void AttentionForwardByTiles(const Tensor& out, const Tensor& logsumexp, const T
     Launch(qkv.device(),
            TileLaunch(ForwardKernel<T>, spec.samples * spec.heads * g.Tiles(),
                       AttentionForwardScratch(g)),
-           ForwardKernel<T>, out.data<T>(), logsumexp.data<float>(), qkv.data<T>(), spec.samples,
-           g);
+           ForwardKernel<T>, out.data<T>(), logsumexp.data<float>(), qkv.data<T>(), spec.samples, g,
+           AsCuda(qkv.device()).replayed_step());
   });
 }
 
@@ -97,11 +103,11 @@ void AttentionBackwardByTiles(const Tensor& dqkv, const Tensor& dout, const Tens
     Launch(qkv.device(),
            TileLaunch(BackwardQueryKernel<T>, spec.samples * spec.heads * g.Tiles(), scratch),
            BackwardQueryKernel<T>, dqkv.data<T>(), dout.data<T>(), qkv.data<T>(), out.data<T>(),
-           logsumexp.data<float>(), spec.samples, g);
+           logsumexp.data<float>(), spec.samples, g, AsCuda(qkv.device()).replayed_step());
     Launch(qkv.device(),
            TileLaunch(BackwardKeyKernel<T>, spec.samples * spec.groups * g.Tiles(), scratch),
            BackwardKeyKernel<T>, dqkv.data<T>(), dout.data<T>(), qkv.data<T>(), out.data<T>(),
-           logsumexp.data<float>(), spec.samples, g);
+           logsumexp.data<float>(), spec.samples, g, AsCuda(qkv.device()).replayed_step());
   });
 }
 

@@ -1,5 +1,6 @@
 #include "runtime/ops/dropout_kernel.h"
 #include "runtime/ops/kernels_cuda.h"
+#include "runtime/ops/replayed_key_cuda.h"
 #include "runtime/ops/team_cuda.h"
 #include "runtime/tensor/cuda_launch.h"
 
@@ -10,7 +11,8 @@ namespace {
 template <bool kBias, bool kResidual, typename T>
 __global__ void BiasDropoutAddKernel(T* y, const T* x, const T* bias, const T* residual,
                                      int64_t rows, int64_t n, DropoutRule rule, RandomKey key,
-                                     int64_t first_index) {
+                                     const uint32_t* step, int64_t first_index) {
+  key = KeyOfStep(key, step);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const int64_t at = row * n;
     // Nothing is below a threshold of 0: any words will do.
@@ -36,7 +38,7 @@ void BiasDropoutAddForward(const Tensor& y, const Tensor& x, const Tensor* bias,
                                       : (r != nullptr ? BiasDropoutAddKernel<false, true, T>
                                                       : BiasDropoutAddKernel<false, false, T>);
     Launch(x.device(), RowLaunch(rows, n), kernel, y.data<T>(), x.data<T>(), b, r, rows, n, rule,
-           spec.key, spec.first_index);
+           spec.key, AsCuda(x.device()).replayed_step(), spec.first_index);
   });
 }
 

@@ -193,6 +193,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   auto lock = Machine::Get().Lock();
   Stream* const stream = Machine::Get().FindStream(Handle(handle), "cudaStreamSynchronize");
   if (stream == nullptr) return Result(cudaErrorInvalidResourceHandle);
+  if (Machine::Get().Refused(*stream, "cudaStreamSynchronize")) {
+    return Result(cudaErrorStreamCaptureUnsupported);
+  }
   if (!Machine::Get().Counted("cudaStreamSynchronize")) return cudaSuccess;
   const auto record = Machine::Get().RecordOn(*stream);
   return Ended(Machine::Get().WaitForRecord(lock, "cudaStreamSynchronize", *record));
@@ -209,6 +212,45 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
   } else {
     Machine::Get().DoNotWaitOn(*stream);
   }
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode) {
+  const auto lock = Machine::Get().Lock();
+  Stream* const stream = Machine::Get().FindStream(Handle(handle), "cudaStreamBeginCapture");
+  if (stream == nullptr) return Result(cudaErrorInvalidResourceHandle);
+  return Result(Machine::Get().BeginCapture(*stream) ? cudaSuccess : cudaErrorIllegalState);
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
+  const auto lock = Machine::Get().Lock();
+  Stream* const stream = Machine::Get().FindStream(Handle(handle), "cudaStreamEndCapture");
+  if (stream == nullptr) return Result(cudaErrorInvalidResourceHandle);
+  *graph = reinterpret_cast<cudaGraph_t>(Machine::Get().EndCapture(*stream));
+  return Result(*graph != nullptr ? cudaSuccess : cudaErrorIllegalState);
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  const auto lock = Machine::Get().Lock();
+  const bool granted = Machine::Get().Counted("cudaGraphInstantiate");
+  *exec = granted ? reinterpret_cast<cudaGraphExec_t>(Machine::Get().Instantiate(Handle(graph)))
+                  : nullptr;
+  return Result(*exec != nullptr ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
+  const auto lock = Machine::Get().Lock();
+  Stream* const stream = Machine::Get().FindStream(Handle(handle), "cudaGraphLaunch");
+  if (stream == nullptr) return Result(cudaErrorInvalidResourceHandle);
+  if (!Machine::Get().Counted("cudaGraphLaunch")) return cudaSuccess;
+  return Result(Machine::Get().LaunchGraph(Handle(exec), *stream) ? cudaSuccess
+                                                                  : cudaErrorInvalidValue);
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  const auto lock = Machine::Get().Lock();
+  Machine::Get().DestroyGraph(Handle(graph), "cudaGraphDestroy");
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  const auto lock = Machine::Get().Lock();
+  Machine::Get().DestroyGraph(Handle(exec), "cudaGraphExecDestroy");
   return cudaSuccess;
 }
 
@@ -241,6 +283,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (found == nullptr) return Result(cudaErrorInvalidResourceHandle);
   const std::shared_ptr<Record> record = *found;
   if (record == nullptr || !Machine::Get().Counted("cudaEventSynchronize")) return cudaSuccess;
+  if (record->captured) {
+    Machine::Get().Problem("cudaEventSynchronize with an event of a capture");
+    return Result(cudaErrorCapturedEvent);
+  }
   return Ended(Machine::Get().WaitForRecord(lock, "cudaEventSynchronize", *record));
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
@@ -248,6 +294,10 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   const auto* record = Machine::Get().FindEvent(Handle(event), "cudaEventQuery");
   if (record == nullptr) return Result(cudaErrorInvalidResourceHandle);
   if (Machine::Get().stopped()) return Result(cudaErrorLaunchFailure);
+  if (*record != nullptr && (*record)->captured) {
+    Machine::Get().Problem("cudaEventQuery with an event of a capture");
+    return Result(cudaErrorCapturedEvent);
+  }
   return *record == nullptr || Machine::Get().Tell(**record) ? cudaSuccess : cudaErrorNotReady;
 }
 
@@ -260,6 +310,9 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   const auto staged = std::make_shared<std::vector<std::byte>>(bytes);
   const bool from_device = machine.OnDevice(from);
   const bool to_device = machine.OnDevice(to);
+  if ((!from_device || !to_device) && machine.Refused(*stream, "a copy from or to the host")) {
+    return Result(cudaErrorStreamCaptureUnsupported);
+  }
   // The runtime takes a copy of the host's memory before it returns.
   if (!from_device) std::memcpy(staged->data(), from, bytes);
   machine.Give(
@@ -299,6 +352,7 @@ cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void**
   if (stream == nullptr || found == Kernels().end()) {
     return Result(cudaErrorInvalidDeviceFunction);
   }
+  if (!machine.Counted("cudaLaunchKernel")) return cudaSuccess;
   const Kernel& kernel = found->second;
   if (grid.x == 0 || block.x == 0 || block.x > 1024 || shared_bytes > (size_t{227} << 10)) {
     machine.Problem(fmt::format("{} with {} blocks of {} threads", kernel.name, grid.x, block.x));

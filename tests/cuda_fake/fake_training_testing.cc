@@ -68,6 +68,7 @@ FakeOutcome RunOnFakes(int ranks, const std::function<void(Communicator& world, 
 FakeOutcome TrainOnFakes(const FakeRun& run) {
   TrainConfig config = LayoutConfig(run.layout, 1234, run.size);
   config.mutable_parallel()->set_overlap_grad_reduce(run.overlap);
+  config.mutable_train()->set_cuda_graphs(run.graphs);
   std::vector<Point> points;
   FakeOutcome outcome = RunOnFakes(
       run.layout.ranks(),

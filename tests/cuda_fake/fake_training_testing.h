@@ -17,6 +17,7 @@ struct FakeRun {
   std::string save_into{};  ///< a checkpoint after the last step; empty: none
   fake::Behaviour behaviour{};
   bool shared_gpu = false;  ///< see RunOnFakes
+  bool graphs = false;      ///< train.cuda_graphs
   std::function<void(int rank, int step)> before_step = [](int, int) {};
   ModelSize size = {
       .layers = 4, .hidden = 16, .heads = 4, .seq_length = 8, .vocabulary = 61, .global_batch = 8};

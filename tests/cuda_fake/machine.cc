@@ -51,6 +51,7 @@ void Machine::Begin(int devices, const Behaviour& behaviour) {
   pageable_uses_.clear();
   streams_.clear();
   events_.clear();
+  graphs_.clear();
   landings_.clear();
   ranks_.clear();
   communicators = 0;
@@ -61,6 +62,7 @@ std::vector<std::string> Machine::End() {
   if (!stopped_) {
     for (const auto& stream : streams_) {
       if (!stream->destroyed) Problem(fmt::format("{} was never destroyed", stream->name));
+      if (stream->capture) Problem(fmt::format("the capture of {} was never ended", stream->name));
       if (!stream->queue.empty() && !stream->destroyed) {
         Problem(fmt::format("{} has not done {}", stream->name, stream->queue.front().what));
       }
@@ -71,6 +73,7 @@ std::vector<std::string> Machine::End() {
           allocation.device < 0 ? "pinned memory" : fmt::format("cuda:{}", allocation.device)));
     }
     if (!events_.empty()) Problem(fmt::format("{} events were never destroyed", events_.size()));
+    if (!graphs_.empty()) Problem(fmt::format("{} graphs were never destroyed", graphs_.size()));
     if (communicators != 0) {
       Problem(fmt::format("{} NCCL communicators were never destroyed", communicators));
     }
@@ -148,6 +151,14 @@ void Machine::Free(void* memory) {
   if (found == allocations_.end()) {
     return Problem("cudaFree of what is no allocation, or no more");
   }
+  const bool used = std::ranges::any_of(graphs_, [&](const auto& graph) {
+    return std::ranges::any_of(graph.second.nodes, [&](const Graph::Node& node) {
+      return std::ranges::any_of(node.accesses, [&](const Access& access) {
+        return FindAllocation(access.memory) == &*found;
+      });
+    });
+  });
+  if (used) Problem("cudaFree of memory that a graph uses");
   munmap(memory, found->second.bytes);
   allocations_.erase(found);
 }
@@ -222,11 +233,20 @@ std::shared_ptr<Record> Machine::RecordOn(Stream& stream) {
   record->stream = stream.id;
   record->time = At(stream.clock, stream.id);
   record->clock = stream.clock;
+  record->captured = stream.capture != nullptr;
   return record;
 }
 
 void Machine::WaitOn(Stream& stream, const Record& record) {
-  if (record.stream == stream.id) return;
+  if (record.stream == stream.id && record.captured == (stream.capture != nullptr)) return;
+  if (record.captured) {
+    return Problem(fmt::format("{} waits for an event of a capture of {}", stream.name,
+                               StreamOf(record.stream).name));
+  }
+  if (stream.capture) {
+    return Problem(fmt::format("a capture of {} waits for an event of {} from outside", stream.name,
+                               StreamOf(record.stream).name));
+  }
   Give(stream,
        {.what = fmt::format("a wait for {}", StreamOf(record.stream).name),
         .ready = [this, record] { return Executed(record); },
@@ -236,7 +256,62 @@ void Machine::WaitOn(Stream& stream, const Record& record) {
   Join(stream.clock, record.clock);
 }
 
+bool Machine::Refused(const Stream& stream, const char* call) {
+  if (!stream.capture) return false;
+  Problem(fmt::format("{} while {} records", call, stream.name));
+  return true;
+}
+
+bool Machine::BeginCapture(Stream& stream) {
+  if (Refused(stream, "cudaStreamBeginCapture")) return false;
+  stream.capture = std::make_unique<Graph>();
+  return true;
+}
+
+uintptr_t Machine::EndCapture(Stream& stream) {
+  if (!stream.capture) {
+    Problem(fmt::format("cudaStreamEndCapture of {}, which does not record", stream.name));
+    return 0;
+  }
+  graphs_[next_graph_] = std::move(*std::exchange(stream.capture, nullptr));
+  return next_graph_++;
+}
+
+uintptr_t Machine::Instantiate(uintptr_t graph) {
+  const auto found = graphs_.find(graph);
+  if (found == graphs_.end()) {
+    Problem("cudaGraphInstantiate of what is no graph, or no more");
+    return 0;
+  }
+  graphs_[next_graph_] = found->second;
+  return next_graph_++;
+}
+
+bool Machine::LaunchGraph(uintptr_t handle, Stream& stream) {
+  const auto found = graphs_.find(handle);
+  if (found == graphs_.end()) {
+    Problem("cudaGraphLaunch of what is no graph, or no more");
+    return false;
+  }
+  if (Refused(stream, "cudaGraphLaunch")) return false;
+  for (const Graph::Node& node : found->second.nodes) Give(stream, node.operation, node.accesses);
+  return true;
+}
+
+void Machine::DestroyGraph(uintptr_t handle, const char* call) {
+  if (graphs_.erase(handle) == 0) {
+    Problem(fmt::format("{} of what is no graph, or no more", call));
+  }
+}
+
 void Machine::Give(Stream& stream, Operation operation, const std::vector<Access>& accesses) {
+  if (stream.capture) {
+    if (operation.ready) {
+      Problem(fmt::format("{} in a capture of {}: not modelled", operation.what, stream.name));
+    }
+    stream.capture->nodes.push_back({std::move(operation), accesses});
+    return;
+  }
   Join(stream.clock, host().clock);
   stream.clock.resize(std::max(stream.clock.size(), streams_.size()));
   operation.time = ++stream.clock[stream.id];

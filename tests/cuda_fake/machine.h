@@ -40,6 +40,7 @@ struct Record {
   int stream = 0;
   uint64_t time = 0;
   Clock clock;
+  bool captured = false;  ///< into a graph: it never happens by itself
 };
 
 /// What a stream does, in its order.
@@ -51,6 +52,15 @@ struct Operation {
   std::function<std::string()> waits_for{};  ///< why it is not ready
 };
 
+/// What a capture recorded, in order.
+struct Graph {
+  struct Node {
+    Operation operation;
+    std::vector<Access> accesses;
+  };
+  std::vector<Node> nodes;
+};
+
 struct Stream {
   int id = 0;
   int device = 0;
@@ -59,6 +69,7 @@ struct Stream {
   Clock clock;  // of what is given next
   uint64_t executed = 0;
   std::deque<Operation> queue;
+  std::unique_ptr<Graph> capture{};  // while it records
 };
 
 /// All GPUs of the process: what they were given, in which order it must have happened, and what is
@@ -110,6 +121,18 @@ class Machine {
   /// Instead of a wait that is left out.
   void DoNotWaitOn(const Stream& stream) { omitted_on_ = stream.id; }
   const std::string& omitted_before() const { return omitted_before_; }
+
+  // Graphs. Only a capture of one stream is modelled, without forks and without NCCL.
+  /// False (and a problem) if it captures already.
+  bool BeginCapture(Stream& stream);
+  /// The graph's handle; 0 (and a problem) if nothing was recorded.
+  uintptr_t EndCapture(Stream& stream);
+  /// Another handle, that can be launched; 0 if there is no such graph.
+  uintptr_t Instantiate(uintptr_t graph);
+  bool LaunchGraph(uintptr_t handle, Stream& stream);
+  void DestroyGraph(uintptr_t handle, const char* call);
+  /// A problem, and true, if `stream` records: then `call` is not allowed.
+  bool Refused(const Stream& stream, const char* call);
 
   /// Gives `operation`, whose accesses are checked against all that came before.
   void Give(Stream& stream, Operation operation, const std::vector<Access>& accesses);
@@ -198,6 +221,8 @@ class Machine {
   std::vector<std::unique_ptr<Stream>> streams_;
   std::map<uintptr_t, std::shared_ptr<Record>> events_;
   uintptr_t next_event_ = 1;
+  std::map<uintptr_t, Graph> graphs_;  // to be instantiated, and to be launched
+  uintptr_t next_graph_ = 1;
   std::list<Landing> landings_;
   std::map<int, std::set<const void*>> occupants_;  // by device
   std::set<int> ranks_;

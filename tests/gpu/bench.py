@@ -89,6 +89,18 @@ class Bench:
         if not self.arguments.python:
             print("\nPyTorch is left out: no Python with it was found (`PEER_PYTHON` names one).")
 
+    def graphs(self):
+        """The smallest model, whose kernels are the shortest, kernel by kernel and as a CUDA graph."""
+        preset, micro, own = MODELS["125M"]
+        # The graph is recorded in the second step.
+        eager, graph = (self.measure(*self.step_command(preset, [*self.overrides(micro, own), graphs], 2, 4))
+                        for graphs in ("cuda_graphs=false", "cuda_graphs=true"))
+        if not eager or not graph:
+            return print("\nThe comparison with CUDA graphs failed.")
+        print(f"\n125M with `cuda_graphs=true`: {graph['tokens_per_second']:,.0f} tokens/s, "
+              f"{graph['tokens_per_second'] / eager['tokens_per_second']:.2f}x of without; "
+              f"{gigabytes(graph['peak_memory_bytes'])} instead of {gigabytes(eager['peak_memory_bytes'])}.")
+
     def row(self, name, model, cairn, torch):
         cells = [name]
         if cairn:
@@ -141,6 +153,7 @@ def main():
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     bench = Bench(parser.parse_args())
     bench.models()
+    bench.graphs()
     bench.kernels()
     sys.exit(1 if bench.failed else 0)
 

@@ -33,6 +33,7 @@ optimizer { lr: 0.001 lr_decay_style: "constant" initial_loss_scale: 4096 }
 data { data_path: "corpus" tokenizer: "byte" split: "1,0,0" }
 log { tensorboard: false }
 """
+GRAPHS = "cuda_graphs=true"
 TP, PP = "tensor_model_parallel_size=2", "pipeline_model_parallel_size=2"
 LAYOUTS = {"tp 2": (2, [TP]), "pp 2": (2, [PP]), "dp 2": (2, []),
            "dp 2, ZeRO-1": (2, ["data_parallel_sharding_strategy=optim"]),
@@ -148,15 +149,22 @@ class Suite:
         cudnn = [exact, "precision=bf16", NO_DROPOUT]
         once = self.train("exact-bf16", *cudnn)
         self.attempt("again", self.again, once, *cudnn)
+        one_rank = self.train("exact-fp32", exact)
+        self.attempt("graphs", self.graphs, one_rank, 0, exact)
+        self.attempt("graphs, cuDNN", self.graphs, once, 0, *cudnn)
         if not self.has_mpirun():
             return
         self.attempt("dp 2", self.layout, "dp 2", once, *cudnn)
-        one_rank = self.train("exact-fp32", exact)
         for name in ("dp 2", "pp 2"):
             self.attempt(name, self.layout, name, one_rank, exact)
 
     def again(self, once, *overrides):
         self.compare(f"{', '.join(overrides)}, again", self.train("exact-again", *overrides), once, 0)
+
+    def graphs(self, without, bound, *overrides):
+        name = f"graphs-{'-'.join(overrides)}"
+        self.compare(f"{', '.join([*overrides, GRAPHS])}, against kernel by kernel",
+                     self.train(name, *overrides, GRAPHS), without, bound)
 
     def under(self, command):
         """Two steps in each precision by a program that watches them, and says by its status if it saw something."""
@@ -204,6 +212,9 @@ def main():
         else:
             suite.curves()
             suite.attempt("deterministic", suite.deterministic)
+            for precision, bound in BOUNDS.items():
+                suite.attempt("graphs", suite.graphs, suite.losses(f"device-{precision}"), bound,
+                              f"precision={precision}")
             suite.attempt("checkpoints", suite.checkpoints)
             suite.attempt("layouts", suite.layouts)
     sys.exit(1 if suite.failed else 0)

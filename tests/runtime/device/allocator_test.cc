@@ -149,5 +149,52 @@ TEST(AllocatorTest, CategoriesHaveNames) {
   EXPECT_STREQ(MemoryCategoryName(MemoryCategory::kCommunication), "communication");
 }
 
+TEST(BlockReserveTest, WhatIsFreedWhileItIsOpenIsItsOwnUntilItDies) {
+  CountingAllocator allocator;
+  {
+    BlockReserve reserve(allocator);
+    reserve.Open();
+    void* const first = allocator.Allocate(1000, kActivations);
+    allocator.Free(first, 1000, kActivations);
+    EXPECT_EQ(allocator.stats().current_total, 1000);  // still held
+    void* const second = allocator.Allocate(990, kParameters);
+    EXPECT_EQ(second, first);
+    EXPECT_EQ(allocator.stats().current_total, 990);
+    EXPECT_EQ(allocator.stats().current[static_cast<size_t>(kActivations)], 0);
+    allocator.Free(second, 990, kParameters);
+    reserve.Close();
+    void* const other = allocator.Allocate(1000, kActivations);
+    EXPECT_NE(other, first);
+    allocator.Free(other, 1000, kActivations);
+    allocator.ReleaseCache();
+    EXPECT_EQ(allocator.returned, 1);  // the other
+  }
+  EXPECT_EQ(allocator.stats().current_total, 0);
+  EXPECT_EQ(allocator.stats().peak_total, 1990);
+  allocator.ReleaseCache();
+  EXPECT_EQ(allocator.returned, 2);
+}
+
+TEST(BlockReserveTest, OtherThreadsHaveTheCacheAsEver) {
+  CountingAllocator allocator;
+  void* const cached = allocator.Allocate(1000, kActivations);
+  allocator.Free(cached, 1000, kActivations);
+  BlockReserve reserve(allocator);
+  reserve.Open();
+  std::thread([&] {
+    void* const block = allocator.Allocate(1000, kActivations);
+    EXPECT_EQ(block, cached);
+    allocator.Free(block, 1000, kActivations);
+  }).join();
+  void* const taken = allocator.Allocate(1000, kActivations);
+  EXPECT_EQ(taken, cached);  // from the cache, while the reserve has none
+  allocator.Free(taken, 1000, kActivations);
+  std::thread([&] {
+    void* const block = allocator.Allocate(1000, kActivations);
+    EXPECT_NE(block, cached);
+    allocator.Free(block, 1000, kActivations);
+  }).join();
+}
+
 }  // namespace
 }  // namespace cairn
