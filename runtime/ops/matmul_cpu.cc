@@ -72,9 +72,6 @@ void ProductBFloat16(const Tensor& c, const Tensor& a, const Tensor& b,
     const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
     dnnl::stream stream(engine);
     dnnl::primitive_attr attributes;
-    // What oneDNN packs operands into comes from the device: fresh pages for each product cost more
-    // than the packing.
-    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     if (options.accumulate) {
       dnnl::post_ops sum;
       sum.append_sum(1.0f);
@@ -94,12 +91,7 @@ void ProductBFloat16(const Tensor& c, const Tensor& a, const Tensor& b,
         {DNNL_ARG_DST, {c_desc, engine, c.raw()}},
     };
     if (bias != nullptr) arguments[DNNL_ARG_BIAS] = {bias_desc, engine, bias->raw()};
-    const dnnl::matmul::primitive_desc plan(product, attributes, engine);
-    const dnnl::memory::desc scratch_desc = plan.scratchpad_desc();
-    const Tensor scratch =
-        Tensor::Empty({static_cast<int64_t>(scratch_desc.get_size())}, DType::kUInt8, c.device());
-    arguments[DNNL_ARG_SCRATCHPAD] = {scratch_desc, engine, scratch.raw()};
-    dnnl::matmul(plan).execute(stream, arguments);
+    dnnl::matmul({product, attributes, engine}).execute(stream, arguments);
     stream.wait();
   } catch (const dnnl::error& error) {
     const bool no_memory = error.status == dnnl_out_of_memory;
