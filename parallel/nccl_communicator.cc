@@ -154,11 +154,13 @@ class NcclCommunicator : public Communicator {
   }
 
   std::unique_ptr<Communicator> Split(int color, int key, const std::string& part_name) override {
-    common_->watch.Check("Split", name());
     ncclComm_t part = nullptr;
-    nccl().Check(
-        nccl().comm_split(comm_, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &part, nullptr),
-        "CommSplit", part_name, comm_);
+    {
+      const NcclWatch::Call guard(common_->watch, "Split", name());
+      nccl().Check(
+          nccl().comm_split(comm_, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &part, nullptr),
+          "CommSplit", part_name, comm_);
+    }
     std::unique_ptr<Communicator> host_part = host_->Split(color, key, part_name);
     CHECK((part == nullptr) == (host_part == nullptr)) << part_name;
     if (host_part == nullptr) return nullptr;
@@ -179,14 +181,22 @@ class NcclCommunicator : public Communicator {
  private:
   const Nccl& nccl() const { return *common_->nccl; }
 
+  // Gives NCCL one operation; the recorder's is open from then on.
+  template <typename Call>
+  std::unique_ptr<FlightRecorder::Scope> Give(const char* verb, size_t bytes, int peer,
+                                              Stream& stream, Call&& call) {
+    const NcclWatch::Call guard(common_->watch, verb, name());
+    auto scope = flights_.Begin(verb, static_cast<int64_t>(bytes), peer);
+    nccl().Check(call(NativeStream(stream)), verb, name(), comm_);
+    return scope;
+  }
+
   // Gives one collective to `stream`. Its tensors are kept until it is done, unless the stream is
   // the compute stream, in whose order memory is handed out again anyway.
   template <typename Call>
   void Collective(const char* verb, size_t bytes, std::vector<Tensor> tensors, Stream& stream,
                   Call&& call) {
-    common_->watch.Check(verb, name());
-    auto scope = flights_.Begin(verb, static_cast<int64_t>(bytes), -1);
-    nccl().Check(call(NativeStream(stream)), verb, name(), comm_);
+    auto scope = Give(verb, bytes, -1, stream, call);
     if (&stream == &common_->device->compute_stream()) tensors.clear();
     flights_.Add(stream.Record(), std::move(scope), std::move(tensors));
     flights_.Reap();
@@ -194,9 +204,7 @@ class NcclCommunicator : public Communicator {
 
   template <typename Call>
   Event Message(const char* verb, const Tensor& tensor, int peer, Call&& call) {
-    common_->watch.Check(verb, name());
-    auto scope = flights_.Begin(verb, static_cast<int64_t>(tensor.bytes()), peer);
-    nccl().Check(call(NativeStream(*messages_)), verb, name(), comm_);
+    auto scope = Give(verb, tensor.bytes(), peer, *messages_, call);
     Event done = messages_->Record();
     flights_.Add(done, std::move(scope), {tensor});
     flights_.Reap();

@@ -12,6 +12,8 @@ namespace {
 
 // A failed peer is noticed within this time; the calls cost microseconds.
 constexpr auto kPause = std::chrono::milliseconds(100);
+// A call returns in far less, unless it waits for a peer.
+constexpr auto kLongestCall = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -45,7 +47,7 @@ NcclWatch::~NcclWatch() {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
   }
-  stop_changed_.notify_all();
+  changed_.notify_all();
   thread_.join();
 }
 
@@ -55,22 +57,46 @@ void NcclWatch::Add(ncclComm_t comm, const std::string& name, NcclFlights& fligh
 }
 
 bool NcclWatch::Remove(ncclComm_t comm) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [&] { return !failed_ || aborted_; });
   std::erase_if(watched_, [&](const Watched& watched) { return watched.comm == comm; });
   return !failed_;
 }
 
+NcclWatch::Call::Call(NcclWatch& watch, const char* verb, const std::string& group)
+    : watch_(&watch) {
+  const std::lock_guard<std::mutex> lock(watch.mutex_);
+  watch.CheckLocked(verb, group);
+  ++watch.calls_;
+}
+
+NcclWatch::Call::~Call() {
+  {
+    const std::lock_guard<std::mutex> lock(watch_->mutex_);
+    --watch_->calls_;
+  }
+  watch_->changed_.notify_all();
+}
+
 void NcclWatch::Fail(const std::string& reason) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (failed_.exchange(true)) return;
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (failed_.exchange(true)) return;  // no call begins from here on
   reason_ = reason;
+  changed_.wait_for(lock, kLongestCall, [&] { return calls_ == 0; });
   // Its result says nothing that the reason does not.
   for (const Watched& watched : watched_) (void)nccl_->comm_abort(watched.comm);
+  aborted_ = true;
+  changed_.notify_all();
 }
 
 void NcclWatch::Check(const char* verb, const std::string& group) const {
   if (!failed_) return;
   const std::lock_guard<std::mutex> lock(mutex_);
+  CheckLocked(verb, group);
+}
+
+void NcclWatch::CheckLocked(const char* verb, const std::string& group) const {
+  if (!failed_) return;
   throw Error(ErrorKind::kCommunication, fmt::format("nccl {} on {}", verb, group), reason_);
 }
 
@@ -91,7 +117,7 @@ std::string NcclWatch::Look() {
 
 void NcclWatch::Loop() {
   std::unique_lock<std::mutex> lock(mutex_);
-  while (!stop_changed_.wait_for(lock, kPause, [&] { return stopping_; })) {
+  while (!changed_.wait_for(lock, kPause, [&] { return stopping_; })) {
     if (failed_) continue;
     const std::string wrong = Look();
     if (wrong.empty()) continue;

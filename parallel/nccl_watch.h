@@ -60,8 +60,22 @@ class NcclWatch {
 
   /// From here to Remove() the communicator is looked after.
   void Add(ncclComm_t comm, const std::string& name, NcclFlights& flights);
-  /// False if it was aborted already, and so must not be destroyed.
+  /// False if it was aborted, and so must not be destroyed.
   bool Remove(ncclComm_t comm);
+
+  /// A call that gives NCCL a communicator, until it has returned. NCCL frees what it aborts, so
+  /// that Fail() waits for calls; not for ever, since one may be waiting for a peer that is gone,
+  /// which only an abort ends. Throws as Check() does.
+  class Call {
+   public:
+    Call(NcclWatch& watch, const char* verb, const std::string& group);
+    ~Call();
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    NcclWatch* watch_;
+  };
 
   /// Aborts all communicators and remembers why.
   void Fail(const std::string& reason);
@@ -76,6 +90,7 @@ class NcclWatch {
     NcclFlights* flights;
   };
 
+  void CheckLocked(const char* verb, const std::string& group) const;
   void Loop();
   /// What is wrong with any of them; empty: nothing.
   std::string Look();
@@ -83,10 +98,12 @@ class NcclWatch {
   std::shared_ptr<const Nccl> nccl_;
   std::function<void(const std::string&)> give_up_;
   mutable std::mutex mutex_;
-  std::condition_variable stop_changed_;
+  std::condition_variable changed_;
   std::list<Watched> watched_;
   std::string reason_;
   std::atomic<bool> failed_ = false;
+  bool aborted_ = false;  // all of them, after failed_
+  int calls_ = 0;
   bool stopping_ = false;
   std::thread thread_;  // last: starts when the rest exists
 };

@@ -73,6 +73,7 @@ bool HasOwnAmxProducts() {
 }
 
 bool HasFastBFloat16Vectors() {
+  ConfigureCpuLibraries();  // a library that was asked can no longer be told
   return dnnl::get_effective_cpu_isa() == dnnl::cpu_isa::avx512_core_bf16 && !IsIntel();
 }
 
