@@ -41,43 +41,46 @@ void* Allocator::Allocate(size_t bytes, MemoryCategory category) {
   if (bytes == 0) return nullptr;
   const size_t block = SizeClass(bytes);
   std::lock_guard<std::mutex> lock(mutex_);
-  if (BlockReserve* const reserve = OwnReserve(); reserve != nullptr) {
-    std::vector<BlockReserve::Block>& blocks = reserve->blocks_[block];
-    if (!blocks.empty()) {
-      const BlockReserve::Block reused = blocks.back();
-      blocks.pop_back();
-      Count(-static_cast<int64_t>(reused.bytes), reused.category);
-      Count(static_cast<int64_t>(bytes), category);
-      return reused.pointer;
-    }
-  }
+  BlockReserve* const reserve = OwnReserve();
   void* pointer = nullptr;
-  auto cached = free_blocks_.find(block);
-  if (cached != free_blocks_.end() && !cached->second.empty()) {
-    pointer = cached->second.back();
-    cached->second.pop_back();
+  if (reserve != nullptr && !reserve->blocks_[block].empty()) {
+    const BlockReserve::Block reused = reserve->blocks_[block].back();
+    reserve->blocks_[block].pop_back();
+    Count(-static_cast<int64_t>(reused.bytes), reused.category);
+    pointer = reused.pointer;
   } else {
+    pointer = TakeLocked(block, bytes, category);
+  }
+  if (reserve != nullptr) reserved_[pointer] = reserve;
+  Count(static_cast<int64_t>(bytes), category);
+  return pointer;
+}
+
+void* Allocator::TakeLocked(size_t block, size_t bytes, MemoryCategory category) {
+  if (const auto cached = free_blocks_.find(block);
+      cached != free_blocks_.end() && !cached->second.empty()) {
+    void* const pointer = cached->second.back();
+    cached->second.pop_back();
+    return pointer;
+  }
+  void* pointer = RawAllocate(block);
+  if (pointer == nullptr && !free_blocks_.empty()) {
+    // Blocks of other sizes may be what is missing.
+    ReleaseCacheLocked();
     pointer = RawAllocate(block);
-    if (pointer == nullptr && !free_blocks_.empty()) {
-      // Blocks of other sizes may be what is missing.
-      ReleaseCacheLocked();
-      pointer = RawAllocate(block);
+  }
+  if (pointer == nullptr && caches()) {
+    std::string held;
+    for (int i = 0; i < kNumMemoryCategories; ++i) {
+      held +=
+          fmt::format("{}{} {} MiB", i == 0 ? "" : ", ",
+                      MemoryCategoryName(static_cast<MemoryCategory>(i)), stats_.current[i] >> 20);
     }
-    if (pointer == nullptr && caches()) {
-      std::string held;
-      for (int i = 0; i < kNumMemoryCategories; ++i) {
-        held += fmt::format("{}{} {} MiB", i == 0 ? "" : ", ",
-                            MemoryCategoryName(static_cast<MemoryCategory>(i)),
-                            stats_.current[i] >> 20);
-      }
-      Throw(
-          ErrorKind::kOutOfMemory, "allocator",
+    Throw(ErrorKind::kOutOfMemory, "allocator",
           "{} MiB for {} were refused; in use: {}. Smaller micro_batch_size or seq_length, or more "
           "ranks (tensor_model_parallel_size, pipeline_model_parallel_size), need less",
           (bytes + (1 << 20) - 1) >> 20, MemoryCategoryName(category), held);
-    }
   }
-  Count(static_cast<int64_t>(bytes), category);
   return pointer;
 }
 
@@ -96,7 +99,12 @@ BlockReserve* Allocator::OwnReserve() const {
 void Allocator::Free(void* pointer, size_t bytes, MemoryCategory category) noexcept {
   if (bytes == 0) return;
   std::lock_guard<std::mutex> lock(mutex_);
-  if (BlockReserve* const reserve = OwnReserve(); reserve != nullptr) {
+  BlockReserve* reserve = OwnReserve();
+  if (const auto found = reserved_.find(pointer); found != reserved_.end()) {
+    reserve = found->second;
+    reserved_.erase(found);
+  }
+  if (reserve != nullptr) {
     reserve->blocks_[SizeClass(bytes)].push_back({pointer, bytes, category});
     return;
   }
@@ -129,6 +137,11 @@ void Allocator::ReleaseCacheLocked() {
 
 BlockReserve::~BlockReserve() {
   Close();
+  {
+    const std::lock_guard<std::mutex> lock(allocator_->mutex_);
+    std::erase_if(allocator_->reserved_,
+                  [this](const auto& block) { return block.second == this; });
+  }
   for (const auto& [block, blocks] : blocks_) {
     for (const Block& held : blocks) allocator_->Free(held.pointer, held.bytes, held.category);
   }

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 namespace cairn {
@@ -67,17 +68,22 @@ class Allocator {
   void Count(int64_t bytes, MemoryCategory category);
   /// The open reserve, if it is the calling thread's.
   BlockReserve* OwnReserve() const;
+  /// A block of size class `block`: from the cache, or new. Throws as Allocate does.
+  void* TakeLocked(size_t block, size_t bytes, MemoryCategory category);
 
   mutable std::mutex mutex_;
   MemoryStats stats_;
   std::map<size_t, std::vector<void*>> free_blocks_;  // by size class
   BlockReserve* reserve_ = nullptr;                   // the open one
+  // Whose the blocks are that were allocated while a reserve was open, and are in use.
+  std::unordered_map<void*, BlockReserve*> reserved_;
 };
 
 /// Memory of work that is recorded once and given again and again, each time to the same places.
-/// While a reserve is open, what its thread frees stays in it, for what that thread allocates then,
-/// and nobody else is given it before the reserve dies. It counts as in use all that time. Other
-/// threads notice nothing.
+/// While a reserve is open, what its thread allocates comes to belong to it, and what its thread
+/// frees stays in it, for what that thread allocates then. Nobody else is given that memory before
+/// the reserve dies, whenever it is freed; until then it counts as in use. Other threads notice
+/// nothing.
 class BlockReserve {
  public:
   explicit BlockReserve(Allocator& allocator) : allocator_(&allocator) {}

@@ -175,6 +175,35 @@ TEST(BlockReserveTest, WhatIsFreedWhileItIsOpenIsItsOwnUntilItDies) {
   EXPECT_EQ(allocator.returned, 2);
 }
 
+TEST(BlockReserveTest, WhatIsAllocatedWhileItIsOpenIsItsOwnWheneverItIsFreed) {
+  CountingAllocator allocator;
+  void* kept = nullptr;
+  {
+    BlockReserve reserve(allocator);
+    reserve.Open();
+    void* const late = allocator.Allocate(1000, kActivations);
+    kept = allocator.Allocate(1000, kActivations);
+    reserve.Close();
+    std::thread([&] { allocator.Free(late, 1000, kActivations); }).join();
+    EXPECT_EQ(allocator.stats().current_total, 2000);
+    void* const other = allocator.Allocate(1000, kActivations);
+    EXPECT_NE(other, late);
+    allocator.Free(other, 1000, kActivations);
+    EXPECT_EQ(allocator.stats().current_total, 2000);
+    reserve.Open();
+    EXPECT_EQ(allocator.Allocate(1000, kActivations), late);
+    allocator.Free(late, 1000, kActivations);
+  }
+  // What outlives the reserve is like any other block.
+  EXPECT_EQ(allocator.stats().current_total, 1000);
+  allocator.Free(kept, 1000, kActivations);
+  EXPECT_EQ(allocator.stats().current_total, 0);
+  EXPECT_EQ(allocator.Allocate(1000, kActivations), kept);
+  allocator.Free(kept, 1000, kActivations);
+  allocator.ReleaseCache();
+  EXPECT_EQ(allocator.returned, 3);
+}
+
 TEST(BlockReserveTest, OtherThreadsHaveTheCacheAsEver) {
   CountingAllocator allocator;
   void* const cached = allocator.Allocate(1000, kActivations);
