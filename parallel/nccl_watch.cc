@@ -49,6 +49,7 @@ NcclWatch::~NcclWatch() {
   }
   changed_.notify_all();
   thread_.join();
+  for (std::thread& abort : aborts_) abort.join();
 }
 
 void NcclWatch::Add(ncclComm_t comm, const std::string& name, NcclFlights& flights) {
@@ -58,7 +59,7 @@ void NcclWatch::Add(ncclComm_t comm, const std::string& name, NcclFlights& fligh
 
 bool NcclWatch::Remove(ncclComm_t comm) {
   std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [&] { return !failed_ || aborted_; });
+  changed_.wait(lock, [&] { return !failed_ || (aborting_ && aborted_ == aborts_.size()); });
   std::erase_if(watched_, [&](const Watched& watched) { return watched.comm == comm; });
   return !failed_;
 }
@@ -83,9 +84,15 @@ void NcclWatch::Fail(const std::string& reason) {
   if (failed_.exchange(true)) return;  // no call begins from here on
   reason_ = reason;
   changed_.wait_for(lock, kLongestCall, [&] { return calls_ == 0; });
-  // Its result says nothing that the reason does not.
-  for (const Watched& watched : watched_) (void)nccl_->comm_abort(watched.comm);
-  aborted_ = true;
+  for (const Watched& watched : watched_) {
+    aborts_.emplace_back([this, comm = watched.comm] {
+      (void)nccl_->comm_abort(comm);  // its result says nothing that the reason does not
+      const std::lock_guard<std::mutex> done(mutex_);
+      ++aborted_;
+      changed_.notify_all();
+    });
+  }
+  aborting_ = true;
   changed_.notify_all();
 }
 

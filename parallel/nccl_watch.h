@@ -77,7 +77,8 @@ class NcclWatch {
     NcclWatch* watch_;
   };
 
-  /// Aborts all communicators and remembers why.
+  /// Aborts all communicators and remembers why. An abort returns when no graph holds an operation
+  /// of the communicator any more: nobody waits for that here, nor for one before another.
   void Fail(const std::string& reason);
   /// Throws Error(kCommunication) once Fail() was called.
   void Check(const char* verb, const std::string& group) const;
@@ -102,7 +103,9 @@ class NcclWatch {
   std::list<Watched> watched_;
   std::string reason_;
   std::atomic<bool> failed_ = false;
-  bool aborted_ = false;  // all of them, after failed_
+  bool aborting_ = false;            // after failed_: aborts_ is complete
+  std::vector<std::thread> aborts_;  // one for each communicator
+  size_t aborted_ = 0;               // of them, those that are through
   int calls_ = 0;
   bool stopping_ = false;
   std::thread thread_;  // last: starts when the rest exists
