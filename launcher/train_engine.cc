@@ -41,11 +41,10 @@ TrainEngine::TrainEngine(const TrainConfig& config, const Mesh& mesh, Device& de
 }
 
 void TrainEngine::MakeStepGraph() {
-  if (mesh_->shape().world() > 1) {
+  if (mesh_->shape().world() > 1 && !mesh_->world().recordable()) {
     Throw(ErrorKind::kConfig, "train.cuda_graphs",
-          "a step of {} ranks is not recorded yet: NCCL's operations are not. Leave cuda_graphs "
-          "false, or train on one GPU",
-          mesh_->shape().world());
+          "ranks that share a GPU talk through host memory, which cannot be recorded. Leave "
+          "cuda_graphs false, or give each rank a GPU of its own");
   }
   step_graph_ = std::make_unique<StepGraph>(
       *device_, *model_stage_,
@@ -205,6 +204,7 @@ TrainEngine::StepOutcome TrainEngine::Step(const SampleReader& read, const StepS
   std::vector<Microbatch> microbatches = ReadMicrobatches(read, last_step_.first_sample);
   std::vector<Tensor> losses;
   if (step_graph_ != nullptr) {
+    optimizer_->AwaitWeights();  // a recording cannot wait for what was given before it
     losses = step_graph_->Run(std::move(microbatches), last_step_);
     outcome.forward_backward_seconds = passes.ElapsedSeconds();
   } else {

@@ -83,7 +83,7 @@ void DistributedOptimizer::Await(size_t bucket_index) {
   awaited_ = shard.place + 1;
 }
 
-void DistributedOptimizer::AwaitAll() {
+void DistributedOptimizer::AwaitWeights() {
   if (!gather_order_.empty()) Await(gather_order_.back());
 }
 
@@ -138,7 +138,7 @@ StepResult DistributedOptimizer::Step(double learning_rate, double loss_scale, b
   result.skipped = !update || !std::isfinite(result.grad_norm);
   if (result.skipped) return result;
 
-  AwaitAll();
+  AwaitWeights();
   ++steps_;
   double factor = unscale;
   if (options_.clip_grad > 0) {
@@ -184,7 +184,7 @@ void DistributedOptimizer::PublishWeights() {
 }
 
 std::vector<StatePiece> DistributedOptimizer::State() {
-  AwaitAll();
+  AwaitWeights();
   std::vector<StatePiece> pieces;
   const bool holds_alone = sharded() || mesh_->coordinate().dp == 0;
   for (size_t b = 0; b < shards_.size(); ++b) {

@@ -43,6 +43,9 @@ class DistributedOptimizer {
   /// Makes the weights what the main weights say: after a load or an initialisation of State().
   void PublishWeights();
 
+  /// The compute stream waits for all gathers, instead of each op for those of its weights.
+  void AwaitWeights();
+
   /// Main weights and moments of this rank, by parameter. The compute stream has waited for all
   /// gathers: in fp32 the main weights are part of what is gathered.
   std::vector<StatePiece> State();
@@ -75,7 +78,6 @@ class DistributedOptimizer {
   double GradNorm();
   /// The compute stream waits until the bucket's weights are gathered, and those gathered before.
   void Await(size_t bucket_index);
-  void AwaitAll();
 
   ParameterBuffers* buffers_;
   const Mesh* mesh_;

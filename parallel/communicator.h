@@ -76,6 +76,10 @@ class Communicator {
   /// (kCommunication) with `reason`, or (MPI) the job is ended.
   virtual void Abort(const std::string& reason) = 0;
 
+  /// Whether the work that a Device::Capture records may use this communicator. Every rank then
+  /// records the same, and each launch is a call like any other: all ranks make it.
+  virtual bool recordable() const { return false; }
+
   /// Nanoseconds that training waited for other ranks (FlightRecorder::Wait), in this communicator
   /// and all that share its recorder.
   int64_t wait_ns() const { return recorder_->wait_ns(); }

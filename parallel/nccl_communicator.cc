@@ -3,7 +3,10 @@
 #include <glog/logging.h>
 
 #include <cstring>
+#include <deque>
 #include <exception>
+#include <utility>
+#include <vector>
 
 #include "parallel/nccl_call.h"
 #include "parallel/nccl_watch.h"
@@ -35,6 +38,30 @@ std::vector<int> WorldRanks(Communicator& host) {
   }
   return ranks;
 }
+
+// Flights of a recording, which no host can ask for: their tensors are kept until the compute
+// stream has waited for them, or the recording is over, whose end waits for all.
+class RecordedFlights {
+ public:
+  // Those of other recordings are over. 0: none.
+  void BeIn(int64_t recording) {
+    if (std::exchange(recording_, recording) != recording) flights_.clear();
+  }
+  void Add(Event done, std::vector<Tensor> kept) {
+    flights_.emplace_back(std::move(done), std::move(kept));
+  }
+  size_t size() const { return flights_.size(); }
+  // The event that the tensors' memory must wait for.
+  Event LetGoOfOldest() {
+    Event done = std::move(flights_.front().first);
+    flights_.pop_front();
+    return done;
+  }
+
+ private:
+  int64_t recording_ = 0;
+  std::deque<std::pair<Event, std::vector<Tensor>>> flights_;
+};
 
 class NcclCommunicator : public Communicator {
  public:
@@ -135,6 +162,10 @@ class NcclCommunicator : public Communicator {
       return nccl().send(tensor.raw(), tensor.numel(), NcclType(tensor.dtype()), peer, comm_,
                          native);
     });
+    // No receiver is so far behind because it waits for this rank: see docs/decisions.md.
+    if (recorded_.size() > 2 * static_cast<size_t>(size())) {
+      common_->device->compute_stream().Wait(recorded_.LetGoOfOldest());
+    }
   }
 
   void Recv(const Tensor& tensor, int peer, Stream& stream) override {
@@ -172,6 +203,7 @@ class NcclCommunicator : public Communicator {
     return host_->Background(group_name);
   }
   void Leave() override { host_->Leave(); }
+  bool recordable() const override { return true; }
 
   void Abort(const std::string& reason) override {
     common_->watch.Fail(reason);
@@ -191,23 +223,35 @@ class NcclCommunicator : public Communicator {
     return scope;
   }
 
-  // Gives one collective to `stream`. Its tensors are kept until it is done, unless the stream is
-  // the compute stream, in whose order memory is handed out again anyway.
+  // Gives one collective to `stream`.
   template <typename Call>
   void Collective(const char* verb, size_t bytes, std::vector<Tensor> tensors, Stream& stream,
                   Call&& call) {
     auto scope = Give(verb, bytes, -1, stream, call);
+    // The compute stream hands memory out again in its own order anyway.
     if (&stream == &common_->device->compute_stream()) tensors.clear();
-    flights_.Add(stream.Record(), std::move(scope), std::move(tensors));
-    flights_.Reap();
+    Follow(stream, std::move(scope), std::move(tensors));
   }
 
   template <typename Call>
   Event Message(const char* verb, const Tensor& tensor, int peer, Call&& call) {
     auto scope = Give(verb, tensor.bytes(), peer, *messages_, call);
-    Event done = messages_->Record();
-    flights_.Add(done, std::move(scope), {tensor});
-    flights_.Reap();
+    return Follow(*messages_, std::move(scope), {tensor});
+  }
+
+  // Keeps the tensors of what `stream` was given last, and the recorder's operation open, until
+  // that is done: the event.
+  Event Follow(Stream& stream, std::unique_ptr<FlightRecorder::Scope> scope,
+               std::vector<Tensor> tensors) {
+    Event done = stream.Record();
+    const int64_t recording = common_->device->recording();
+    recorded_.BeIn(recording);
+    if (recording != 0) {
+      if (!tensors.empty()) recorded_.Add(done, std::move(tensors));
+    } else {
+      flights_.Add(done, std::move(scope), std::move(tensors));
+      flights_.Reap();
+    }
     return done;
   }
 
@@ -217,6 +261,7 @@ class NcclCommunicator : public Communicator {
   ncclComm_t comm_;
   std::unique_ptr<Stream> messages_;
   NcclFlights flights_;
+  RecordedFlights recorded_;
 };
 
 }  // namespace

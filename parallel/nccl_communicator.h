@@ -13,6 +13,11 @@ namespace cairn {
 /// an error (a peer is gone, a network failed) aborts NCCL, so that no kernel waits for ever, and
 /// then the job (Communicator::Abort of `host`).
 ///
+/// In a recording (Device::Capture) the compute stream waits for the oldest message once more than
+/// twice as many have been sent as the group has ranks, so that their memory can be used again.
+/// What connects ranks, the first collective and the first message to a peer, comes before a
+/// recording.
+///
 /// Sums are NCCL's: the same on every rank, but in an order that NCCL chooses by size and topology,
 /// and with a rounding at every step in bf16 and fp16. Exact sums (train.deterministic) have no
 /// order.

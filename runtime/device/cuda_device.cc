@@ -109,13 +109,27 @@ int Attribute(cudaDeviceAttr attribute, int device) {
 
 }  // namespace
 
-CudaStream::CudaStream(int device, const std::string& name) : device_(device) {
-  CheckCuda(cudaSetDevice(device_), "cudaSetDevice");
+CudaStream::CudaStream(CudaDevice& device, const std::string& name) : device_(&device) {
+  CheckCuda(cudaSetDevice(device.index()), "cudaSetDevice");
   CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
   nvtxNameCudaStreamA(stream_, name.c_str());
+  const std::lock_guard<std::mutex> lock(device.streams_mutex_);
+  device.streams_.push_back(this);
 }
 
-CudaStream::~CudaStream() { LogCuda(cudaStreamDestroy(stream_), "cudaStreamDestroy"); }
+CudaStream::~CudaStream() {
+  {
+    const std::lock_guard<std::mutex> lock(device_->streams_mutex_);
+    std::erase(device_->streams_, this);
+  }
+  LogCuda(cudaStreamDestroy(stream_), "cudaStreamDestroy");
+}
+
+bool CudaStream::records() const {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  CheckCuda(cudaStreamIsCapturing(stream_, &status), "cudaStreamIsCapturing");
+  return status == cudaStreamCaptureStatusActive;
+}
 
 void CudaStream::Run(std::function<void()> work) {
   Synchronize();
@@ -123,7 +137,7 @@ void CudaStream::Run(std::function<void()> work) {
 }
 
 Event CudaStream::Record() {
-  CheckCuda(cudaSetDevice(device_), "cudaSetDevice");
+  CheckCuda(cudaSetDevice(device_->index()), "cudaSetDevice");
   return Event(std::make_shared<CudaEventState>(stream_));
 }
 
@@ -161,7 +175,7 @@ CudaDevice::CudaDevice(int index) : Device(DeviceKind::kCuda, index) {
   max_shared_bytes_ =
       static_cast<size_t>(Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
   allocator_ = std::make_unique<CudaAllocator>(index);
-  compute_stream_ = std::make_unique<CudaStream>(index, "compute");
+  compute_stream_ = std::make_unique<CudaStream>(*this, "compute");
 }
 
 CudaDevice::~CudaDevice() {
@@ -170,7 +184,16 @@ CudaDevice::~CudaDevice() {
 }
 
 std::unique_ptr<Stream> CudaDevice::NewStream(const std::string& name) {
-  return std::make_unique<CudaStream>(index(), name);
+  return std::make_unique<CudaStream>(*this, name);
+}
+
+std::vector<CudaStream*> CudaDevice::RecordingStreams() {
+  const std::lock_guard<std::mutex> lock(streams_mutex_);
+  std::vector<CudaStream*> recording;
+  for (CudaStream* stream : streams_) {
+    if (stream != compute_stream_.get() && stream->records()) recording.push_back(stream);
+  }
+  return recording;
 }
 
 std::unique_ptr<Device> CudaDevice::NewHostDevice() { return std::make_unique<PinnedHostDevice>(); }

@@ -7,15 +7,19 @@
 #include <mutex>
 #include <string>
 #include <typeindex>
+#include <vector>
 
 #include "runtime/device/device.h"
 
 namespace cairn {
 
+class CudaDevice;
+
 /// A stream of a GPU: non-blocking, so that the legacy stream orders nothing behind our back.
 class CudaStream : public Stream {
  public:
-  CudaStream(int device, const std::string& name);
+  /// `device`, which must outlive it, knows it while it lives.
+  CudaStream(CudaDevice& device, const std::string& name);
   ~CudaStream() override;
 
   /// Waits for the stream, then runs `work` on the calling thread.
@@ -25,10 +29,12 @@ class CudaStream : public Stream {
   void Wait(const Event& event) override;
   void Synchronize() override;
 
+  /// Whether what it is given now becomes part of a graph.
+  bool records() const;
   cudaStream_t native() const { return stream_; }
 
  private:
-  int device_;
+  CudaDevice* device_;
   cudaStream_t stream_ = nullptr;
 };
 
@@ -52,10 +58,19 @@ class CudaDevice : public Device {
   void EndRange() override;
   std::unique_ptr<Replay> Capture(const std::function<void()>& work) override;
 
+  /// The number of the recording that the compute stream is in; 0: none. No event of a recording
+  /// can be asked for.
+  int64_t recording() const { return replayed_step_ == nullptr ? 0 : recordings_; }
   /// Where kernels find the step of their RandomKeys: null, but while work is recorded, which will
   /// run in other steps too.
   const uint32_t* replayed_step() const { return replayed_step_; }
-  void set_replayed_step(const uint32_t* step) { replayed_step_ = step; }
+  void BeginRecording(const uint32_t* step) {
+    replayed_step_ = step;
+    ++recordings_;
+  }
+  void EndRecording() { replayed_step_ = nullptr; }
+  /// The streams beside the compute stream that record.
+  std::vector<CudaStream*> RecordingStreams();
 
   cudaStream_t native_stream() const { return compute_stream_->native(); }
   int num_multiprocessors() const { return num_multiprocessors_; }
@@ -72,10 +87,15 @@ class CudaDevice : public Device {
   }
 
  private:
+  friend class CudaStream;
+
   std::string pci_bus_id_;
   int num_multiprocessors_ = 0;
   size_t max_shared_bytes_ = 0;
   const uint32_t* replayed_step_ = nullptr;
+  int64_t recordings_ = 0;
+  std::mutex streams_mutex_;
+  std::vector<CudaStream*> streams_;  // that live
   std::unique_ptr<Allocator> allocator_;
   std::unique_ptr<CudaStream> compute_stream_;
   std::mutex states_mutex_;

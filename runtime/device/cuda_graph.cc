@@ -1,4 +1,5 @@
 #include <utility>
+#include <vector>
 
 #include "runtime/device/cuda_call.h"
 #include "runtime/device/cuda_device.h"
@@ -35,7 +36,7 @@ class Recording {
     CheckCuda(cudaStreamBeginCapture(device.native_stream(), cudaStreamCaptureModeRelaxed),
               "cudaStreamBeginCapture");
     reserve.Open();
-    device.set_replayed_step(step.get());
+    device.BeginRecording(step.get());
   }
   // After an error: what was recorded, if anything, is of no use.
   ~Recording() {
@@ -48,6 +49,13 @@ class Recording {
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
 
+  // The compute stream waits for every stream that was drawn in, as CUDA wants it. Those.
+  std::vector<CudaStream*> Join() {
+    std::vector<CudaStream*> streams = device_->RecordingStreams();
+    for (CudaStream* stream : streams) device_->compute_stream().Wait(stream->Record());
+    return streams;
+  }
+
   cudaGraph_t End() {
     cudaGraph_t graph = nullptr;
     CheckCuda(Close(&graph), "cudaStreamEndCapture");
@@ -57,7 +65,7 @@ class Recording {
  private:
   cudaError_t Close(cudaGraph_t* graph) {
     CudaDevice* const device = std::exchange(device_, nullptr);
-    device->set_replayed_step(nullptr);
+    device->EndRecording();
     reserve_->Close();
     return cudaStreamEndCapture(device->native_stream(), graph);
   }
@@ -72,6 +80,7 @@ class CudaGraph : public Replay {
       : device_(&device), reserve_(device.allocator()), step_(device.allocator()) {
     Recording recording(device, reserve_, step_);
     work();
+    drawn_in_ = recording.Join();
     const cudaGraph_t graph = recording.End();
     const cudaError_t code = cudaGraphInstantiate(&graph_, graph, 0);
     LogCuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
@@ -85,6 +94,8 @@ class CudaGraph : public Replay {
   void Launch(uint32_t step) override {
     CheckCuda(cudaSetDevice(device_->index()), "cudaSetDevice");
     device_->Copy(step_.get(), &step, sizeof(step), device_->compute_stream());
+    // The graph's branches are none of these streams: only what is launched is ordered with them.
+    for (CudaStream* stream : drawn_in_) device_->compute_stream().Wait(stream->Record());
     CheckCuda(cudaGraphLaunch(graph_, device_->native_stream()), "cudaGraphLaunch");
   }
 
@@ -92,6 +103,7 @@ class CudaGraph : public Replay {
   CudaDevice* device_;
   BlockReserve reserve_;
   StepWord step_;
+  std::vector<CudaStream*> drawn_in_;
   cudaGraphExec_t graph_ = nullptr;
 };
 

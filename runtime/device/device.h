@@ -22,8 +22,8 @@ const char* DeviceKindName(DeviceKind kind);
 class Replay {
  public:
   virtual ~Replay() = default;
-  /// Gives all of it, after what the compute stream was given before. `step`: the RandomKey::step
-  /// of what it draws.
+  /// Gives all of it to the compute stream, after what that stream, and each other that was
+  /// recorded from, were given before. `step`: the RandomKey::step of what it draws.
   virtual void Launch(uint32_t step) = 0;
 };
 
@@ -52,10 +52,11 @@ class Device {
   virtual void Copy(void* destination, const void* source, size_t bytes, Stream& stream) = 0;
   /// The CPU, with memory of the kind that Copy() is fastest with.
   virtual std::unique_ptr<Device> NewHostDevice() = 0;
-  /// Records what `work` gives the compute stream, and runs none of it. `work` must not wait for
-  /// the device with the host. What it allocates and keeps may only be let go of after the
-  /// recording, and what it uses must stay where it is so long. Null where a device cannot: nothing
-  /// was done.
+  /// Records what `work` gives the compute stream, and other streams once they wait for an event of
+  /// a recording one; runs none of it. `work` must not wait for the device with the host, nor for
+  /// events from before with a stream. The memory and the streams that it uses must stay where they
+  /// are as long as the recording lives; what it allocates does, freed or not. Null where a device
+  /// cannot: nothing was done.
   virtual std::unique_ptr<Replay> Capture(const std::function<void()>& /*work*/) { return nullptr; }
   /// What tells this device from the others of its host, where it has such a name (the PCI bus id
   /// of a GPU).

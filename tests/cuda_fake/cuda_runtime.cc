@@ -78,6 +78,7 @@ Kernel ParseKernel(const std::string& signature) {
 uintptr_t Handle(const void* handle) { return reinterpret_cast<uintptr_t>(handle); }
 
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local std::string unjoined;  // the stream that a capture's end did not find joined
 
 cudaError_t Result(cudaError_t code) {
   if (code != cudaSuccess) last_error = code;
@@ -112,7 +113,16 @@ const char* cudaGetErrorName(cudaError_t code) {
   return code == cudaSuccess ? "cudaSuccess" : "cudaErrorOfTheFake";
 }
 const char* cudaGetErrorString(cudaError_t code) {
-  return code == cudaErrorMemoryAllocation ? "out of memory" : "the fake GPU's report says more";
+  thread_local std::string text;
+  switch (code) {
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorStreamCaptureUnjoined:
+      text = "the capture has not waited for " + unjoined;
+      return text.c_str();
+    default:
+      return "the fake GPU's report says more";
+  }
 }
 cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 
@@ -208,7 +218,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
   if (*record == nullptr) {
     Machine::Get().Problem("cudaStreamWaitEvent for an event that was never recorded");
   } else if (Machine::Get().Counted("cudaStreamWaitEvent")) {
-    Machine::Get().WaitOn(*stream, **record);
+    Machine::Get().WaitOn(*stream, *record);
   } else {
     Machine::Get().DoNotWaitOn(*stream);
   }
@@ -221,11 +231,20 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode) {
   if (stream == nullptr) return Result(cudaErrorInvalidResourceHandle);
   return Result(Machine::Get().BeginCapture(*stream) ? cudaSuccess : cudaErrorIllegalState);
 }
+cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* status) {
+  const auto lock = Machine::Get().Lock();
+  const Stream* const stream = Machine::Get().FindStream(Handle(handle), "cudaStreamIsCapturing");
+  if (stream == nullptr) return Result(cudaErrorInvalidResourceHandle);
+  *status = stream->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
 cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
   const auto lock = Machine::Get().Lock();
   Stream* const stream = Machine::Get().FindStream(Handle(handle), "cudaStreamEndCapture");
   if (stream == nullptr) return Result(cudaErrorInvalidResourceHandle);
-  *graph = reinterpret_cast<cudaGraph_t>(Machine::Get().EndCapture(*stream));
+  unjoined.clear();
+  *graph = reinterpret_cast<cudaGraph_t>(Machine::Get().EndCapture(*stream, &unjoined));
+  if (!unjoined.empty()) return Result(cudaErrorStreamCaptureUnjoined);
   return Result(*graph != nullptr ? cudaSuccess : cudaErrorIllegalState);
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
@@ -283,7 +302,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (found == nullptr) return Result(cudaErrorInvalidResourceHandle);
   const std::shared_ptr<Record> record = *found;
   if (record == nullptr || !Machine::Get().Counted("cudaEventSynchronize")) return cudaSuccess;
-  if (record->captured) {
+  if (record->capture) {
     Machine::Get().Problem("cudaEventSynchronize with an event of a capture");
     return Result(cudaErrorCapturedEvent);
   }
@@ -294,7 +313,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   const auto* record = Machine::Get().FindEvent(Handle(event), "cudaEventQuery");
   if (record == nullptr) return Result(cudaErrorInvalidResourceHandle);
   if (Machine::Get().stopped()) return Result(cudaErrorLaunchFailure);
-  if (*record != nullptr && (*record)->captured) {
+  if (*record != nullptr && (*record)->capture) {
     Machine::Get().Problem("cudaEventQuery with an event of a capture");
     return Result(cudaErrorCapturedEvent);
   }

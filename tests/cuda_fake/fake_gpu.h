@@ -41,7 +41,7 @@ std::vector<std::string> End();
 /// How often the host of `device` called `call` since Begin().
 int64_t Calls(int device, const std::string& call);
 
-/// What the omitted wait's stream did next.
+/// What the omitted wait's stream did next, beside waiting.
 std::string OmittedBefore();
 
 /// The calling thread is a rank: one of those that a deadlock is judged by.

@@ -30,12 +30,16 @@ TEST(FaultsTest, OutOfMemory) {
 
 // NCCL reports a peer that is gone while kernels wait for it: every rank ends, with that reason.
 TEST(FaultsTest, APeerIsGone) {
-  const FakeOutcome outcome = TrainOnFakes(
-      {.layout = {.pp = 2, .dp = 2}, .steps = 1000, .before_step = [](int rank, int step) {
-         if (rank == 1 && step == 2) fake::BreakNetwork();
-       }});
-  EXPECT_THAT(outcome.error, HasSubstr("remote process exited or there was a network error"));
-  EXPECT_THAT(outcome.problems, IsEmpty());
+  for (const bool graphs : {false, true}) {
+    FakeRun run{.layout = {.pp = 2, .dp = 2}, .steps = 1000};
+    run.graphs = graphs;
+    run.before_step = [](int rank, int step) {
+      if (rank == 1 && step == 3) fake::BreakNetwork();
+    };
+    const FakeOutcome outcome = TrainOnFakes(run);
+    EXPECT_THAT(outcome.error, HasSubstr("remote process exited or there was a network error"));
+    EXPECT_THAT(outcome.problems, IsEmpty());
+  }
 }
 
 TEST(FaultsTest, RanksThatShareAGpuTalkThroughHostMemory) {

@@ -88,6 +88,112 @@ TEST(GraphTest, ALaunchIsCheckedAgainstOtherStreams) {
   }
 }
 
+// The sum of what `first` holds, by way of `second`, on another stream.
+struct Relay {
+  explicit Relay(Device& device)
+      : device(&device),
+        first(Tensor::FromHost<float>(std::vector<float>{1.0f}, {1}, device)),
+        second(Tensor::FromHost<float>(std::vector<float>{0.0f}, {1}, device)),
+        third(Tensor::FromHost<float>(std::vector<float>{0.0f}, {1}, device)),
+        side(device.NewStream("side")) {}
+
+  void CopyOnCompute() const { Copy(second, first, device->compute_stream()); }
+  void CopyOnSide() const { Copy(third, second, *side); }
+  void Copy(const Tensor& to, const Tensor& from, Stream& stream) const {
+    device->Copy(to.raw(), from.raw(), from.bytes(), stream);
+  }
+
+  Device* device;
+  Tensor first;
+  Tensor second;
+  Tensor third;
+  std::unique_ptr<Stream> side;
+};
+
+TEST(GraphTest, AnEventDrawsAnotherStreamIn) {
+  const FakeOutcome outcome = OutcomeOf([](Device& device) {
+    const Relay relay(device);
+    const auto replay = device.Capture([&] {
+      relay.CopyOnCompute();
+      relay.side->Wait(device.compute_stream().Record());
+      relay.CopyOnSide();
+      EXPECT_EQ(AsCuda(device).RecordingStreams().size(), 1u);
+    });
+    EXPECT_TRUE(AsCuda(device).RecordingStreams().empty());
+    EXPECT_THAT(relay.third.ToHost<float>(), ElementsAre(0.0f));
+    for (int i = 0; i < 2; ++i) {
+      FillZero(relay.third);
+      replay->Launch(0);
+      EXPECT_THAT(relay.third.ToHost<float>(), ElementsAre(1.0f));
+    }
+  });
+  EXPECT_EQ(outcome.error, "");
+  EXPECT_THAT(outcome.problems, IsEmpty());
+}
+
+TEST(GraphTest, StreamsOfACaptureAreOrderedByEventsAlone) {
+  const FakeOutcome outcome = OutcomeOf([](Device& device) {
+    const Relay relay(device);
+    const auto replay = device.Capture([&] {
+      relay.side->Wait(device.compute_stream().Record());
+      relay.CopyOnCompute();
+      relay.CopyOnSide();
+    });
+    replay->Launch(0);
+    device.compute_stream().Synchronize();
+  });
+  EXPECT_THAT(outcome.problems, ElementsAre(AllOf(StartsWith("race: the read of a copy"),
+                                                  HasSubstr("a graph's branch of stream"))));
+}
+
+TEST(GraphTest, ALaunchComesAfterWhatItsStreamsWereGiven) {
+  const FakeOutcome outcome = OutcomeOf([](Device& device) {
+    const Relay relay(device);
+    const auto replay = device.Capture([&] {
+      relay.CopyOnCompute();
+      relay.side->Wait(device.compute_stream().Record());
+      relay.CopyOnSide();
+    });
+    relay.side->Wait(device.compute_stream().Record());
+    relay.CopyOnSide();  // reads what the launch writes
+    replay->Launch(0);
+    device.compute_stream().Synchronize();
+  });
+  EXPECT_EQ(outcome.error, "");
+  EXPECT_THAT(outcome.problems, IsEmpty());
+}
+
+TEST(GraphTest, EventsOfAnEndedCaptureAndStreamsNotWaitedFor) {
+  fake::Begin(1);
+  {
+    const fake::RankScope scope(0);
+    cudaStream_t stream = nullptr;
+    cudaStream_t side = nullptr;
+    cudaEvent_t event = nullptr;
+    cudaGraph_t graph = nullptr;
+    (void)cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    (void)cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking);
+    (void)cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+    (void)cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed);
+    (void)cudaEventRecord(event, stream);
+    (void)cudaStreamWaitEvent(side, event, 0);
+    EXPECT_NE(cudaStreamEndCapture(side, &graph), cudaSuccess);
+    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureUnjoined);
+    EXPECT_STREQ(cudaGetErrorString(cudaErrorStreamCaptureUnjoined),
+                 "the capture has not waited for stream 1 of cuda:0");
+    (void)cudaStreamWaitEvent(side, event, 0);
+    (void)cudaStreamSynchronize(side);  // it records no more
+    (void)cudaEventDestroy(event);
+    (void)cudaStreamDestroy(side);
+    (void)cudaStreamDestroy(stream);
+  }
+  EXPECT_THAT(
+      fake::End(),
+      ElementsAre("cudaStreamEndCapture of stream 1 of cuda:0, which does not record",
+                  "stream 1 of cuda:0 waits for an event of a capture of stream 0 of cuda:0 that "
+                  "has ended"));
+}
+
 TEST(GraphTest, WhatACaptureMayNotDo) {
   struct Case {
     std::function<void(Device&, Stream& side)> work;
@@ -103,8 +209,11 @@ TEST(GraphTest, WhatACaptureMayNotDo) {
            {[&](Device&device, Stream&) { device.compute_stream().Wait(*before); },
             "a capture of stream 0 of cuda:0 waits for an event of stream 2 of cuda:0 from "
             "outside"},
-           {[](Device&device, Stream&side) { side.Wait(device.compute_stream().Record()); },
-            "stream 2 of cuda:0 waits for an event of a capture of stream 0 of cuda:0"},
+           {[](Device&device, Stream&side) {
+              side.Wait(device.compute_stream().Record());
+              side.Synchronize();
+            },
+            "cudaStreamSynchronize while stream 2 of cuda:0 records"},
            {[&](Device&device, Stream&) {
               inside = device.compute_stream().Record();
               HasHappened(*inside);
@@ -132,8 +241,10 @@ TEST(GraphTest, WhatACaptureMayNotDo) {
 
 TEST(GraphTest, WorkThatFailsLeavesNothingBehind) {
   const FakeOutcome outcome = OutcomeOf([](Device& device) {
+    const std::unique_ptr<Stream> side = device.NewStream("side");
     EXPECT_THROW(device.Capture([&] {
       FillZero(NewFloats(device));
+      side->Wait(device.compute_stream().Record());
       throw Error(ErrorKind::kData, "work", "has had enough");
     }),
                  Error);
@@ -141,6 +252,7 @@ TEST(GraphTest, WorkThatFailsLeavesNothingBehind) {
     const Tensor tensor = NewFloats(device);
     Fill(tensor, 1.0);  // at once
     device.compute_stream().Synchronize();
+    side->Synchronize();
   });
   EXPECT_EQ(outcome.error, "");
   EXPECT_THAT(outcome.problems, IsEmpty());
@@ -227,12 +339,6 @@ TEST(GraphTest, AReplayedStepIsFewLaunches) {
   const int64_t replayed = launches(true, 4) - launches(true, 3);
   EXPECT_LT(replayed * 10, eager) << replayed << " of " << eager;
   EXPECT_GT(replayed, 0);  // loss, norm and optimizer
-}
-
-TEST(GraphTest, OnlyOneRankForNow) {
-  const FakeOutcome outcome = TrainOnFakes({.layout = {.dp = 2}, .graphs = true});
-  EXPECT_THAT(outcome.error, HasSubstr("train.cuda_graphs"));
-  EXPECT_THAT(outcome.error, HasSubstr("2 ranks"));
 }
 
 }  // namespace

@@ -183,13 +183,13 @@ std::byte* Machine::Bytes(const void* memory) {
   return found->second.contents.get() + (Address(memory) - found->first);
 }
 
-uintptr_t Machine::NewStream() {
+uintptr_t Machine::NewStream(const std::string& name) {
   const int device = host().device;
   const auto same = std::ranges::count(streams_, device, [](const auto& s) { return s->device; });
   auto& stream = streams_.emplace_back(std::make_unique<Stream>());
   stream->id = static_cast<int>(streams_.size()) - 1;
   stream->device = device;
-  stream->name = fmt::format("stream {} of cuda:{}", same, device);
+  stream->name = name.empty() ? fmt::format("stream {} of cuda:{}", same, device) : name;
   return streams_.size();
 }
 
@@ -228,52 +228,64 @@ std::shared_ptr<Record>* Machine::FindEvent(uintptr_t handle, const char* call) 
 }
 
 std::shared_ptr<Record> Machine::RecordOn(Stream& stream) {
-  Join(stream.clock, host().clock);
   auto record = std::make_shared<Record>();
   record->stream = stream.id;
+  record->capture = stream.capture;
+  if (stream.capture) {
+    record->clock = stream.capture->clocks[stream.id];
+    stream.capture->graph.nodes.push_back({stream.id,
+                                           [this, record](Stream& branch, Graph::Records& made) {
+                                             made[record.get()] = RecordOn(branch);
+                                           },
+                                           {}});
+    return record;
+  }
+  Join(stream.clock, host().clock);
   record->time = At(stream.clock, stream.id);
   record->clock = stream.clock;
-  record->captured = stream.capture != nullptr;
   return record;
 }
 
-void Machine::WaitOn(Stream& stream, const Record& record) {
-  if (record.stream == stream.id && record.captured == (stream.capture != nullptr)) return;
-  if (record.captured) {
-    return Problem(fmt::format("{} waits for an event of a capture of {}", stream.name,
-                               StreamOf(record.stream).name));
-  }
+void Machine::WaitOn(Stream& stream, const std::shared_ptr<Record>& record) {
+  if (record->capture) return WaitInCapture(stream, record);
   if (stream.capture) {
     return Problem(fmt::format("a capture of {} waits for an event of {} from outside", stream.name,
-                               StreamOf(record.stream).name));
+                               StreamOf(record->stream).name));
   }
+  if (record->stream == stream.id) return;
   Give(stream,
-       {.what = fmt::format("a wait for {}", StreamOf(record.stream).name),
-        .ready = [this, record] { return Executed(record); },
+       {.what = fmt::format("a wait for {}", StreamOf(record->stream).name),
+        .ready = [this, record] { return Executed(*record); },
         .run = nullptr,
-        .waits_for = [this, record] { return StreamOf(record.stream).name; }},
+        .waits_for = [this, record] { return StreamOf(record->stream).name; }},
        {});
-  Join(stream.clock, record.clock);
+  Join(stream.clock, record->clock);
 }
 
 void Machine::Give(Stream& stream, Operation operation, const std::vector<Access>& accesses) {
   if (stream.capture) {
-    if (operation.ready) {
-      Problem(fmt::format("{} in a capture of {}: not modelled", operation.what, stream.name));
-    }
-    stream.capture->nodes.push_back({std::move(operation), accesses});
-    return;
+    return RecordNode(
+        stream, std::string(operation.what),
+        [this, operation = std::move(operation), accesses](Stream& branch, Graph::Records&) {
+          Give(branch, operation, accesses);
+        },
+        accesses);
   }
+  NextIs(stream, operation.what);
   Join(stream.clock, host().clock);
   stream.clock.resize(std::max(stream.clock.size(), streams_.size()));
   operation.time = ++stream.clock[stream.id];
   for (const Access& access : accesses) {
     if (!Check(stream, operation, access)) operation.run = nullptr;
   }
-  if (stream.id == omitted_on_ && omitted_before_.empty()) omitted_before_ = operation.what;
   stream.queue.push_back(std::move(operation));
   ++moves_;
   Changed();
+}
+
+void Machine::NextIs(const Stream& stream, const std::string& what) {
+  if (stream.id != omitted_on_ || !omitted_before_.empty() || what.starts_with("a wait")) return;
+  omitted_before_ = what;
 }
 
 bool Machine::Check(const Stream& stream, const Operation& operation, const Access& access) {
@@ -298,7 +310,8 @@ bool Machine::Check(const Stream& stream, const Operation& operation, const Acce
                         stream.name));
     return false;
   }
-  std::vector<Use>& uses = found != nullptr ? found->second.uses : pageable_uses_[stream.device];
+  std::vector<Use>& uses =
+      found != nullptr ? found->second.uses : pageable_uses_[{stream.device, host().rank}];
   std::erase_if(uses, [&](const Use& use) {
     const bool ordered = At(stream.clock, use.stream) >= use.time;
     const bool overlap = use.begin < end && begin < use.end;

@@ -35,12 +35,14 @@ struct Access {
 };
 inline constexpr size_t kToEnd = SIZE_MAX;
 
+struct Capture;
+
 /// What one cudaEventRecord captured.
 struct Record {
   int stream = 0;
   uint64_t time = 0;
   Clock clock;
-  bool captured = false;  ///< into a graph: it never happens by itself
+  std::shared_ptr<Capture> capture{};  ///< into a graph: it never happens by itself
 };
 
 /// What a stream does, in its order.
@@ -52,13 +54,28 @@ struct Operation {
   std::function<std::string()> waits_for{};  ///< why it is not ready
 };
 
+struct Stream;
+
 /// What a capture recorded, in order.
 struct Graph {
+  /// The records that one launch makes, by those that the capture made.
+  using Records = std::map<const Record*, std::shared_ptr<Record>>;
   struct Node {
-    Operation operation;
+    int stream;  ///< that it was recorded from
+    std::function<void(Stream&, Records&)> give;
     std::vector<Access> accesses;
   };
+  int origin = 0;  ///< the stream whose capture it was
   std::vector<Node> nodes;
+  /// Of a graph that can be launched: what carries the work of each stream but the origin.
+  std::map<int, uintptr_t> branches{};
+};
+
+/// Work between cudaStreamBeginCapture and its end, of that stream and those that events drew in.
+struct Capture {
+  Graph graph;
+  std::map<int, Clock> clocks;  ///< by stream: how many nodes of each its next one comes after
+  bool ended = false;
 };
 
 struct Stream {
@@ -69,7 +86,7 @@ struct Stream {
   Clock clock;  // of what is given next
   uint64_t executed = 0;
   std::deque<Operation> queue;
-  std::unique_ptr<Graph> capture{};  // while it records
+  std::shared_ptr<Capture> capture{};  // while it records
 };
 
 /// All GPUs of the process: what they were given, in which order it must have happened, and what is
@@ -107,7 +124,7 @@ class Machine {
   bool OnDevice(const void* memory);
 
   // Streams and events.
-  uintptr_t NewStream();
+  uintptr_t NewStream(const std::string& name = "");
   void DestroyStream(uintptr_t handle);
   /// Null (and a problem) if there is none.
   Stream* FindStream(uintptr_t handle, const char* call);
@@ -117,22 +134,26 @@ class Machine {
   /// such event.
   std::shared_ptr<Record>* FindEvent(uintptr_t handle, const char* call);
   std::shared_ptr<Record> RecordOn(Stream& stream);
-  void WaitOn(Stream& stream, const Record& record);
+  void WaitOn(Stream& stream, const std::shared_ptr<Record>& record);
   /// Instead of a wait that is left out.
   void DoNotWaitOn(const Stream& stream) { omitted_on_ = stream.id; }
   const std::string& omitted_before() const { return omitted_before_; }
 
-  // Graphs. Only a capture of one stream is modelled, without forks and without NCCL.
+  // Graphs.
   /// False (and a problem) if it captures already.
   bool BeginCapture(Stream& stream);
-  /// The graph's handle; 0 (and a problem) if nothing was recorded.
-  uintptr_t EndCapture(Stream& stream);
+  /// The graph's handle; 0 if nothing was recorded (and a problem), or if a stream that was drawn
+  /// in has work that the first one has not waited for: its name.
+  uintptr_t EndCapture(Stream& stream, std::string* unjoined);
   /// Another handle, that can be launched; 0 if there is no such graph.
   uintptr_t Instantiate(uintptr_t graph);
   bool LaunchGraph(uintptr_t handle, Stream& stream);
   void DestroyGraph(uintptr_t handle, const char* call);
   /// A problem, and true, if `stream` records: then `call` is not allowed.
   bool Refused(const Stream& stream, const char* call);
+  /// Adds what `stream`, which records, is given: `what`.
+  void RecordNode(Stream& stream, const std::string& what,
+                  std::function<void(Stream&, Graph::Records&)> give, std::vector<Access> accesses);
 
   /// Gives `operation`, whose accesses are checked against all that came before.
   void Give(Stream& stream, Operation operation, const std::vector<Access>& accesses);
@@ -200,6 +221,9 @@ class Machine {
   /// False if it cannot be done.
   bool Check(const Stream& stream, const Operation& operation, const Access& access);
   void Pump();
+  /// What comes on a stream, if that is what an omission asks for. Further waits are not.
+  void NextIs(const Stream& stream, const std::string& what);
+  void WaitInCapture(Stream& stream, const std::shared_ptr<Record>& record);
   bool Deadlocked() const;
   void ReportStandstill(const std::string& title);
   Stream& StreamOf(int id) { return *streams_[id]; }
@@ -217,7 +241,8 @@ class Machine {
   std::set<std::string> known_problems_;
   bool stopped_ = false;
   std::map<uintptr_t, Allocation> allocations_;
-  std::map<int, std::vector<Use>> pageable_uses_;  // of the host's own memory, by device
+  // Of the host's own memory, by device and rank: what passes between ranks, malloc orders.
+  std::map<std::pair<int, int>, std::vector<Use>> pageable_uses_;
   std::vector<std::unique_ptr<Stream>> streams_;
   std::map<uintptr_t, std::shared_ptr<Record>> events_;
   uintptr_t next_event_ = 1;

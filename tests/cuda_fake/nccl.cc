@@ -1,6 +1,8 @@
 // NCCL between the fake GPUs, as strict as it may be: a call on a new communicator, or the first to
 // a peer, holds its host until the others have made theirs; operations of a communicator run in the
-// order of their calls; a message waits for its receiver.
+// order of their calls; a message waits for its receiver. In a capture a collective holds its host
+// until the others have recorded theirs (NCCL may tell them where its buffers are), and what makes
+// connections may not be recorded. A communicator lives as long as a graph holds its operations.
 
 #include <fmt/format.h>
 #include <nccl.h>
@@ -9,70 +11,21 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
-#include "machine.h"
+#include "nccl_calls.h"
 
-using cairn::fake::Access;
+using cairn::fake::Call;
+using cairn::fake::Group;
+using cairn::fake::Issue;
 using cairn::fake::Machine;
-using cairn::fake::Stream;
+using cairn::fake::Meet;
+using cairn::fake::Meeting;
 
 namespace {
-
-// What several ranks do together; it happens when all have come.
-struct Meeting {
-  struct Part {
-    bool called = false;
-    bool arrived = false;  // its stream has come to it
-    const void* from = nullptr;
-    void* to = nullptr;
-  };
-  std::string signature;  // what must agree
-  int caller = -1;        // whose signature it is
-  std::vector<Part> parts;
-  std::function<void(std::vector<Part>&)> move;
-  bool done = false;
-
-  bool Called() const { return std::ranges::all_of(parts, &Part::called); }
-};
-
-struct Group {
-  std::string name;
-  int size = 0;
-  bool broken = false;
-  std::vector<std::shared_ptr<Meeting>> collectives;
-  std::map<std::pair<int, int>, std::vector<std::shared_ptr<Meeting>>> messages;  // by (from, to)
-  std::vector<std::shared_ptr<Meeting>> host_meetings;          // init, split, finalize
-  std::map<std::pair<int, int>, std::shared_ptr<Group>> parts;  // by (split, color)
-  std::map<int, std::vector<std::pair<int, int>>> colors;       // by split: color and key by rank
-};
-
-}  // namespace
-
-struct ncclComm {
-  std::shared_ptr<Group> group;
-  int rank = 0;
-  size_t collectives = 0;
-  size_t host_meetings = 0;
-  std::map<std::tuple<int, int, bool>, size_t> messages;      // by (from, to, whether it sends)
-  std::shared_ptr<bool> last = std::make_shared<bool>(true);  // done
-  std::byte order;  // "written" by each operation: what the race checker orders them by
-};
-
-namespace {
-
-struct Call {
-  ncclComm* comm;
-  std::string what;
-  std::shared_ptr<Meeting> meeting;
-  int part;
-  bool first;
-  std::vector<Access> accesses;
-  Stream* stream;
-};
 
 // What one ncclGroupStart ... ncclGroupEnd of the thread has gathered.
 thread_local int group_depth = 0;
@@ -120,96 +73,6 @@ std::vector<std::byte> Reduced(const std::vector<Meeting::Part>& parts, size_t c
   return sum;
 }
 
-// The meeting number `index` of `list`, in which this rank is `part`.
-std::shared_ptr<Meeting> Meet(std::vector<std::shared_ptr<Meeting>>& list, size_t index, int parts,
-                              int part, int rank, const std::string& group,
-                              const std::string& signature) {
-  if (list.size() <= index) list.push_back(std::make_shared<Meeting>());
-  std::shared_ptr<Meeting> meeting = list[index];
-  if (meeting->caller < 0) {
-    meeting->caller = rank;
-    meeting->signature = signature;
-    meeting->parts.resize(static_cast<size_t>(parts));
-  } else if (meeting->signature != signature) {
-    Gpu().Problem(fmt::format("{}, call {}: rank {} calls {}, rank {} calls {}", group, index,
-                              meeting->caller, meeting->signature, rank, signature));
-    Gpu().Stop();
-  }
-  meeting->parts[static_cast<size_t>(part)].called = true;
-  return meeting;
-}
-
-// Gives the calls as one operation of their stream.
-ncclResult_t Issue(std::unique_lock<std::mutex>& lock, std::vector<Call> calls) {
-  if (calls.empty()) return ncclSuccess;
-  if (Gpu().stopped()) return ncclSystemError;
-  ncclComm* const comm = calls[0].comm;
-  Stream* const stream = calls[0].stream;
-  std::vector<Access> accesses = {{&comm->order, 1, true}};
-  std::string what;
-  for (const Call& call : calls) {
-    if (call.comm != comm || call.stream != stream) {
-      Gpu().Problem("a group of calls on several communicators or streams");
-      return ncclInvalidUsage;
-    }
-    accesses.insert(accesses.end(), call.accesses.begin(), call.accesses.end());
-    if (call.what != what) what += (what.empty() ? "" : " and ") + call.what;
-  }
-  const std::shared_ptr<bool> before = std::exchange(comm->last, std::make_shared<bool>(false));
-  const std::shared_ptr<Group> group = comm->group;
-  const auto progress = [calls, before, group, stream, own = comm->last.get()] {
-    if (Gpu().network_broken || group->broken) return group->broken;  // an aborted kernel ends
-    if (!*before || !Gpu().Occupy(stream->device, own)) return false;
-    bool all = true;
-    for (const Call& call : calls) {
-      Meeting& meeting = *call.meeting;
-      meeting.parts[static_cast<size_t>(call.part)].arrived = true;
-      if (!meeting.done && std::ranges::all_of(meeting.parts, &Meeting::Part::arrived)) {
-        meeting.move(meeting.parts);
-        meeting.done = true;
-      }
-      all = all && meeting.done;
-    }
-    return all;
-  };
-  const auto waits_for = [calls, before] {
-    if (!*before) return std::string("an earlier operation of its communicator");
-    if (!calls[0].meeting->parts[static_cast<size_t>(calls[0].part)].arrived) {
-      return std::string("room beside other operations of NCCL");
-    }
-    std::string missing;
-    for (const Call& call : calls) {
-      const auto& parts = call.meeting->parts;
-      for (size_t p = 0; p < parts.size(); ++p) {
-        if (parts[p].arrived) continue;
-        missing += fmt::format("{}part {} of {}, {}", missing.empty() ? "" : "; ", p,
-                               call.meeting->signature,
-                               parts[p].called ? "behind other work" : "which nobody has called");
-      }
-    }
-    return missing;
-  };
-  const std::string name = fmt::format("{} on {}", what, group->name);
-  Gpu().Give(*stream,
-             {.what = name,
-              .ready = progress,
-              .run =
-                  [done = comm->last, stream] {
-                    *done = true;
-                    Gpu().Vacate(stream->device, done.get());
-                  },
-              .waits_for = waits_for},
-             accesses);
-  for (const Call& call : calls) {
-    if (!call.first) continue;
-    const bool well = Gpu().WaitUntil(
-        lock, fmt::format("{} (the first: its peers connect)", name),
-        [&] { return call.meeting->Called() || group->broken || Gpu().network_broken; });
-    if (!well) return ncclSystemError;
-  }
-  return ncclSuccess;
-}
-
 ncclResult_t IssueOrGather(std::unique_lock<std::mutex>& lock, Call call) {
   if (call.stream == nullptr) return ncclInvalidArgument;
   if (group_depth > 0) {
@@ -232,48 +95,41 @@ ncclResult_t Collective(const char* verb, const std::string& detail, const Opera
                         ncclComm_t comm, cudaStream_t stream,
                         std::function<void(std::vector<Meeting::Part>&)> move) {
   auto lock = Gpu().Lock();
-  Call call{.comm = comm,
-            .what = verb,
-            .meeting = nullptr,
-            .part = comm->rank,
-            .first = comm->collectives == 0,
-            .accesses = {{operands.from, operands.from_bytes, false},
-                         {operands.to, operands.to_bytes, true}},
-            .stream = Gpu().FindStream(reinterpret_cast<uintptr_t>(stream), verb)};
-  call.meeting = Meet(comm->group->collectives, comm->collectives++, comm->group->size, comm->rank,
-                      comm->rank, comm->group->name, fmt::format("{}({})", verb, detail));
-  auto& part = call.meeting->parts[static_cast<size_t>(comm->rank)];
-  part.from = operands.from;
-  part.to = operands.to;
-  call.meeting->move = std::move(move);
-  return IssueOrGather(lock, std::move(call));
+  return IssueOrGather(lock,
+                       {.comm = comm,
+                        .what = verb,
+                        .signature = fmt::format("{}({})", verb, detail),
+                        .message = std::nullopt,
+                        .part = comm->rank,
+                        .from = operands.from,
+                        .to = operands.to,
+                        .accesses = {{operands.from, operands.from_bytes, false},
+                                     {operands.to, operands.to_bytes, true}},
+                        .move = std::move(move),
+                        .stream = Gpu().FindStream(reinterpret_cast<uintptr_t>(stream), verb)});
 }
 
 ncclResult_t Message(bool sends, const void* memory, size_t count, ncclDataType_t type, int peer,
                      ncclComm_t comm, cudaStream_t stream) {
   auto lock = Gpu().Lock();
-  const auto key = sends ? std::pair(comm->rank, peer) : std::pair(peer, comm->rank);
-  const size_t index = comm->messages[{key.first, key.second, sends}]++;
+  const auto ends = sends ? std::pair(comm->rank, peer) : std::pair(peer, comm->rank);
   const size_t bytes = count * SizeOf(type);
-  Call call{
-      .comm = comm,
-      .what = fmt::format("{} {}", sends ? "Send to" : "Recv from", peer),
-      .meeting = nullptr,
-      .part = sends ? 0 : 1,
-      .first = index == 0 && peer != comm->rank,
-      .accesses = {{memory, bytes, !sends}},
-      .stream = Gpu().FindStream(reinterpret_cast<uintptr_t>(stream), "ncclSend or ncclRecv")};
-  call.meeting =
-      Meet(comm->group->messages[key], index, 2, call.part, comm->rank, comm->group->name,
-           fmt::format("a message {}->{} of {} x type {}", key.first, key.second, count,
-                       static_cast<int>(type)));
-  auto& part = call.meeting->parts[static_cast<size_t>(call.part)];
-  part.from = memory;
-  part.to = const_cast<void*>(memory);
-  call.meeting->move = [bytes](std::vector<Meeting::Part>& parts) {
-    std::memcpy(Gpu().Bytes(parts[1].to), Gpu().Bytes(parts[0].from), bytes);
-  };
-  return IssueOrGather(lock, std::move(call));
+  return IssueOrGather(
+      lock,
+      {.comm = comm,
+       .what = fmt::format("{} {}", sends ? "Send to" : "Recv from", peer),
+       .signature = fmt::format("a message {}->{} of {} x type {}", ends.first, ends.second, count,
+                                static_cast<int>(type)),
+       .message = ends,
+       .part = sends ? 0 : 1,
+       .from = memory,
+       .to = const_cast<void*>(memory),
+       .accesses = {{memory, bytes, !sends}},
+       .move =
+           [bytes](std::vector<Meeting::Part>& parts) {
+             std::memcpy(Gpu().Bytes(parts[1].to), Gpu().Bytes(parts[0].from), bytes);
+           },
+       .stream = Gpu().FindStream(reinterpret_cast<uintptr_t>(stream), "ncclSend or ncclRecv")});
 }
 
 // All ranks of the group come here with their hosts.
@@ -361,6 +217,10 @@ ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* part
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   auto lock = Gpu().Lock();
   const std::shared_ptr<bool> last = comm->last;
+  if (comm->InGraphs()) {
+    Gpu().Problem(fmt::format("ncclCommFinalize of {}, whose operations a graph holds: it waits",
+                              comm->group->name));
+  }
   const bool well = Gpu().WaitUntil(lock, "ncclCommFinalize", [&] { return *last; }) &&
                     MeetHosts(lock, *comm, "ncclCommFinalize");
   return well ? ncclSuccess : ncclSystemError;
@@ -374,10 +234,12 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
-  const auto lock = Gpu().Lock();
+  auto lock = Gpu().Lock();
   comm->group->broken = true;
   --Gpu().communicators;
   Gpu().Changed();
+  (void)Gpu().WaitUntil(lock, "ncclCommAbort, for graphs that hold its operations",
+                        [&] { return !comm->InGraphs(); });
   delete comm;
   return ncclSuccess;
 }
