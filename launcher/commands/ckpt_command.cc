@@ -10,7 +10,6 @@ void AddCkptCommand(CLI::App& app, int& exit_status) {
   CLI::App* const ckpt =
       app.add_subcommand("ckpt", "inspect, compare, verify and rewrite checkpoints");
   ckpt->require_subcommand(1);
-  ckpt->get_help_ptr()->group("");  // room for the commands on one screen
   AddCkptLs(*ckpt);
   AddCkptInfo(*ckpt);
   AddCkptTree(*ckpt);
@@ -28,6 +27,8 @@ void AddCkptCommand(CLI::App& app, int& exit_status) {
   AddBenchIo(*ckpt);
   AddCkptExport(*ckpt);
   AddCkptImport(*ckpt);
+  // Room for the commands on one screen. They took the option over from this one: not before.
+  ckpt->get_help_ptr()->group("");
 }
 
 }  // namespace cairn

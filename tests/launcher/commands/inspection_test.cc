@@ -89,6 +89,19 @@ TEST_F(InspectionTest, HelpFitsOneScreen) {
   }
 }
 
+TEST_F(InspectionTest, EveryCommandHasHelp) {
+  std::istringstream help(RunWell("--help"));
+  std::string line;
+  while (std::getline(help, line) && !line.starts_with("Subcommands:")) {
+  }
+  int commands = 0;
+  std::string name;
+  for (; std::getline(help, line) && std::istringstream(line) >> name; ++commands) {
+    EXPECT_THAT(RunWell(name + " --help"), HasSubstr("Usage: cairn ckpt " + name)) << line;
+  }
+  EXPECT_GT(commands, 10);
+}
+
 TEST_F(InspectionTest, LsShowsStateAgeAndProblems) {
   fs::remove(Step(200) + "/COMMIT");
   const Outcome outcome = Run("ls run");
