@@ -47,6 +47,30 @@ std::vector<Point> TrainOnRank(const TrainConfig& config, const FakeRun& run, Co
 
 }  // namespace
 
+std::vector<FakeRun> WithEveryOption(const FakeRun& base) {
+  std::vector<FakeRun> runs;
+  for (const auto change : std::vector<void (*)(FakeRun&)>{
+           [](FakeRun& run) { run.layout.zero = true; },
+           [](FakeRun& run) { run.layout.sequence_parallel = true; },
+           [](FakeRun& run) { run.layout.recompute = "full"; },
+           [](FakeRun& run) { run.layout.recompute = "selective"; },
+           [](FakeRun& run) { run.layout.deterministic = true; },
+           [](FakeRun& run) { run.layout.precision = "bf16"; },
+           [](FakeRun& run) { run.layout.precision = "fp16"; },
+           [](FakeRun& run) { run.overlap = false; },
+           [](FakeRun& run) {
+             run.layout.zero = true;
+             run.layout.sequence_parallel = true;
+             run.layout.recompute = "full";
+             run.layout.precision = "bf16";
+             run.layout.deterministic = true;
+           },
+       }) {
+    change(runs.emplace_back(base));
+  }
+  return runs;
+}
+
 FakeOutcome RunOnFakes(int ranks, const std::function<void(Communicator& world, Device&)>& body,
                        const fake::Behaviour& behaviour, bool shared_gpu) {
   FakeOutcome outcome;

@@ -23,6 +23,10 @@ struct FakeRun {
       .layers = 4, .hidden = 16, .heads = 4, .seq_length = 8, .vocabulary = 61, .global_batch = 8};
 };
 
+/// `base`, of several ranks, with each option that changes what GPUs are given, and with many at
+/// once.
+std::vector<FakeRun> WithEveryOption(const FakeRun& base);
+
 struct FakeOutcome {
   std::vector<std::string> problems;  ///< of the calls
   std::string error;                  ///< that ended the run; empty: none

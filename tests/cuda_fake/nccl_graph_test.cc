@@ -193,28 +193,11 @@ TEST(NcclGraphTest, TwoOperationsOfNcclBesideEachOther) {
 // With evaluation, a save beside a step, a load, a step and a diagnosis.
 TEST(NcclGraphTest, TrainingWithEveryOption) {
   const RunFolders folders;
-  const Layout base{.tp = 2, .pp = 2, .dp = 2, .micro_batch_size = 1};
-  for (const auto change : std::vector<void (*)(FakeRun&)>{
-           [](FakeRun& run) { run.layout.zero = true; },
-           [](FakeRun& run) { run.layout.sequence_parallel = true; },
-           [](FakeRun& run) { run.layout.recompute = "full"; },
-           [](FakeRun& run) { run.layout.recompute = "selective"; },
-           [](FakeRun& run) { run.layout.deterministic = true; },
-           [](FakeRun& run) { run.layout.precision = "bf16"; },
-           [](FakeRun& run) { run.layout.precision = "fp16"; },
-           [](FakeRun& run) { run.overlap = false; },
-           [](FakeRun& run) {
-             run.layout.zero = true;
-             run.layout.sequence_parallel = true;
-             run.layout.recompute = "full";
-             run.layout.precision = "bf16";
-             run.layout.deterministic = true;
-           },
-       }) {
+  FakeRun base{.layout = {.tp = 2, .pp = 2, .dp = 2, .micro_batch_size = 1}, .steps = 3};
+  base.save_into = folders / "run";
+  for (FakeRun run : WithEveryOption(base)) {
     for (const fake::Answers answers : {fake::Answers::kLate, fake::Answers::kEarly}) {
-      FakeRun run{.layout = base, .steps = 3, .behaviour = {.answers = answers}};
-      run.save_into = folders / "run";
-      change(run);
+      run.behaviour.answers = answers;
       ExpectClean(run);
       folders.Remove("run");
     }

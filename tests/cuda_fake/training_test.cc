@@ -57,27 +57,10 @@ TEST(FakeTrainingTest, TwoOperationsOfNcclBesideEachOther) {
 }
 
 TEST(FakeTrainingTest, EveryOption) {
-  const Layout base{.tp = 2, .pp = 2, .dp = 2, .micro_batch_size = 1};
-  for (const auto change : std::vector<void (*)(FakeRun&)>{
-           [](FakeRun& run) { run.layout.zero = true; },
-           [](FakeRun& run) { run.layout.sequence_parallel = true; },
-           [](FakeRun& run) { run.layout.recompute = "full"; },
-           [](FakeRun& run) { run.layout.recompute = "selective"; },
-           [](FakeRun& run) { run.layout.deterministic = true; },
-           [](FakeRun& run) { run.layout.precision = "bf16"; },
-           [](FakeRun& run) { run.layout.precision = "fp16"; },
-           [](FakeRun& run) { run.overlap = false; },
-           [](FakeRun& run) {
-             run.layout.zero = true;
-             run.layout.sequence_parallel = true;
-             run.layout.recompute = "full";
-             run.layout.precision = "bf16";
-             run.layout.deterministic = true;
-           },
-       }) {
+  const FakeRun base{.layout = {.tp = 2, .pp = 2, .dp = 2, .micro_batch_size = 1}};
+  for (FakeRun run : WithEveryOption(base)) {
     for (const fake::Answers answers : {fake::Answers::kLate, fake::Answers::kEarly}) {
-      FakeRun run{.layout = base, .behaviour = {.answers = answers}};
-      change(run);
+      run.behaviour.answers = answers;
       ExpectClean(run);
     }
   }
