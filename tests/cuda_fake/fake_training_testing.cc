@@ -1,5 +1,7 @@
 #include "fake_training_testing.h"
 
+#include <gmock/gmock.h>
+
 #include <cmath>
 
 #include "parallel/checkpoint_saver.h"
@@ -103,6 +105,17 @@ FakeOutcome TrainOnFakes(const FakeRun& run) {
       run.behaviour, run.shared_gpu);
   outcome.points = std::move(points);
   return outcome;
+}
+
+void ExpectClean(const FakeRun& run) {
+  SCOPED_TRACE(run.layout.Name() + (run.overlap ? "" : " no overlap"));
+  const FakeOutcome outcome = TrainOnFakes(run);
+  EXPECT_THAT(outcome.problems, ::testing::IsEmpty());
+  EXPECT_EQ(outcome.error, "");
+  EXPECT_FALSE(outcome.points.empty());
+  for (const Point& point : outcome.points) {
+    EXPECT_TRUE(std::isfinite(point.lm_loss) && std::isfinite(point.grad_norm));
+  }
 }
 
 }  // namespace cairn::testing

@@ -36,6 +36,9 @@ struct FakeOutcome {
 /// Ranks as threads, each with the GPU backend on a fake GPU of its own, that talk by NCCL.
 FakeOutcome TrainOnFakes(const FakeRun& run);
 
+/// Nothing is wrong with that, and every number is finite.
+void ExpectClean(const FakeRun& run);
+
 /// The same for any body: `body(world, device)` on each rank. `shared_gpu`: all of them have
 /// GPU 0, and talk by way of host memory.
 FakeOutcome RunOnFakes(int ranks, const std::function<void(Communicator& world, Device&)>& body,

@@ -88,7 +88,7 @@ TEST(GraphTest, ALaunchIsCheckedAgainstOtherStreams) {
   }
 }
 
-// The sum of what `first` holds, by way of `second`, on another stream.
+// Copies `first` to `second`, and that to `third` on another stream.
 struct Relay {
   explicit Relay(Device& device)
       : device(&device),
@@ -99,6 +99,11 @@ struct Relay {
 
   void CopyOnCompute() const { Copy(second, first, device->compute_stream()); }
   void CopyOnSide() const { Copy(third, second, *side); }
+  void CopyOnBoth() const {
+    CopyOnCompute();
+    side->Wait(device->compute_stream().Record());
+    CopyOnSide();
+  }
   void Copy(const Tensor& to, const Tensor& from, Stream& stream) const {
     device->Copy(to.raw(), from.raw(), from.bytes(), stream);
   }
@@ -114,9 +119,7 @@ TEST(GraphTest, AnEventDrawsAnotherStreamIn) {
   const FakeOutcome outcome = OutcomeOf([](Device& device) {
     const Relay relay(device);
     const auto replay = device.Capture([&] {
-      relay.CopyOnCompute();
-      relay.side->Wait(device.compute_stream().Record());
-      relay.CopyOnSide();
+      relay.CopyOnBoth();
       EXPECT_EQ(AsCuda(device).RecordingStreams().size(), 1u);
     });
     EXPECT_TRUE(AsCuda(device).RecordingStreams().empty());
@@ -149,11 +152,7 @@ TEST(GraphTest, StreamsOfACaptureAreOrderedByEventsAlone) {
 TEST(GraphTest, ALaunchComesAfterWhatItsStreamsWereGiven) {
   const FakeOutcome outcome = OutcomeOf([](Device& device) {
     const Relay relay(device);
-    const auto replay = device.Capture([&] {
-      relay.CopyOnCompute();
-      relay.side->Wait(device.compute_stream().Record());
-      relay.CopyOnSide();
-    });
+    const auto replay = device.Capture([&] { relay.CopyOnBoth(); });
     relay.side->Wait(device.compute_stream().Record());
     relay.CopyOnSide();  // reads what the launch writes
     replay->Launch(0);

@@ -15,17 +15,6 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
-void ExpectClean(const FakeRun& run) {
-  SCOPED_TRACE(run.layout.Name() + (run.overlap ? "" : " no overlap"));
-  const FakeOutcome outcome = TrainOnFakes(run);
-  EXPECT_THAT(outcome.problems, IsEmpty());
-  EXPECT_EQ(outcome.error, "");
-  EXPECT_FALSE(outcome.points.empty());
-  for (const Point& point : outcome.points) {
-    EXPECT_TRUE(std::isfinite(point.lm_loss) && std::isfinite(point.grad_norm));
-  }
-}
-
 TEST(FakeTrainingTest, EveryScheduleAndLayout) {
   for (const std::string& schedule : ScheduleNames()) {
     for (const int ranks : {1, 2, 4, 8}) {
