@@ -77,7 +77,7 @@ class Communicator {
   virtual void Abort(const std::string& reason) = 0;
 
   /// Whether the work that a Device::Capture records may use this communicator. Every rank then
-  /// records the same, and each launch is a call like any other: all ranks make it.
+  /// records its part of the same calls, and makes each launch, as it makes any other call.
   virtual bool recordable() const { return false; }
 
   /// Nanoseconds that training waited for other ranks (FlightRecorder::Wait), in this communicator

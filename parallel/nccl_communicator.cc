@@ -72,29 +72,19 @@ class NcclCommunicator : public Communicator {
         owned_(std::move(owned)),
         host_(&host),
         comm_(comm),
-        messages_(common_->device->NewStream(name() + " messages")),
         flights_(*recorder(), recorder()->AddGroup(name() + " over NCCL", WorldRanks(host))) {
     common_->watch.Add(comm_, name(), flights_);
   }
 
-  // In order: what is under way, then NCCL, then the host's group. A rank that an error unwinds
-  // does not wait for others, which may never come.
+  // A rank that an error unwinds does not wait for others, which may never come: it aborts, all
+  // communicators at once.
   ~NcclCommunicator() override {
-    const bool whole = common_->watch.Remove(comm_);
-    if (!whole) return;
     if (std::uncaught_exceptions() > 0) {
-      (void)nccl().comm_abort(comm_);
-      return;
+      common_->watch.Fail("an error ended this rank");
+    } else if (!common_->watch.failed()) {
+      Finalize();
     }
-    try {
-      messages_->Synchronize();
-      common_->device->compute_stream().Synchronize();
-      nccl().Check(nccl().comm_finalize(comm_), "CommFinalize", name(), comm_);
-    } catch (const Error& error) {
-      LOG(ERROR) << error.what();
-      (void)nccl().comm_abort(comm_);
-      return;
-    }
+    if (!common_->watch.Remove(comm_)) return;
     const ncclResult_t code = nccl().comm_destroy(comm_);
     LOG_IF(ERROR, code != ncclSuccess)
         << "nccl CommDestroy on " << name() << ": " << nccl().get_error_string(code);
@@ -153,12 +143,11 @@ class NcclCommunicator : public Communicator {
     });
   }
 
-  // A message waits for its receiver on the GPU: on a stream of its own, so that nothing else does.
   void Send(const Tensor& tensor, int peer, Stream& stream) override {
     CheckOperand(*this, "Send", tensor, DeviceKind::kCuda);
     CheckPeer(*this, "Send", peer);
-    messages_->Wait(stream.Record());
-    Message("Send", tensor, peer, [&](cudaStream_t native) {
+    Messages().Wait(stream.Record());
+    Message("Send", tensor, peer, nullptr, [&](cudaStream_t native) {
       return nccl().send(tensor.raw(), tensor.numel(), NcclType(tensor.dtype()), peer, comm_,
                          native);
     });
@@ -172,8 +161,8 @@ class NcclCommunicator : public Communicator {
     CheckOperand(*this, "Recv", tensor, DeviceKind::kCuda);
     CheckPeer(*this, "Recv", peer);
     // The memory may have been something else's until now.
-    messages_->Wait(stream.Record());
-    stream.Wait(Message("Recv", tensor, peer, [&](cudaStream_t native) {
+    Messages().Wait(stream.Record());
+    stream.Wait(Message("Recv", tensor, peer, &stream, [&](cudaStream_t native) {
       return nccl().recv(tensor.raw(), tensor.numel(), NcclType(tensor.dtype()), peer, comm_,
                          native);
     }));
@@ -213,6 +202,27 @@ class NcclCommunicator : public Communicator {
  private:
   const Nccl& nccl() const { return *common_->nccl; }
 
+  // Waits for what is under way, while the watch still ends what would wait for ever.
+  void Finalize() {
+    try {
+      if (messages_ != nullptr) messages_->Synchronize();
+      common_->device->compute_stream().Synchronize();
+      const NcclWatch::Call guard(common_->watch, "CommFinalize", name());
+      nccl().Check(nccl().comm_finalize(comm_), "CommFinalize", name(), comm_);
+    } catch (const Error& error) {
+      LOG(ERROR) << error.what();
+      common_->watch.Fail(error.what());
+    }
+  }
+
+  // A message waits for its receiver on the GPU: on a stream of its own, so that nothing else does.
+  // Groups that send none have no such stream: a GPU's queues are few (eight, unless
+  // CUDA_DEVICE_MAX_CONNECTIONS says more), and streams that share one wait for each other.
+  Stream& Messages() {
+    if (messages_ == nullptr) messages_ = common_->device->NewStream(name() + " messages");
+    return *messages_;
+  }
+
   // Gives NCCL one operation; the recorder's is open from then on.
   template <typename Call>
   std::unique_ptr<FlightRecorder::Scope> Give(const char* verb, size_t bytes, int peer,
@@ -228,15 +238,22 @@ class NcclCommunicator : public Communicator {
   void Collective(const char* verb, size_t bytes, std::vector<Tensor> tensors, Stream& stream,
                   Call&& call) {
     auto scope = Give(verb, bytes, -1, stream, call);
-    // The compute stream hands memory out again in its own order anyway.
-    if (&stream == &common_->device->compute_stream()) tensors.clear();
-    Follow(stream, std::move(scope), std::move(tensors));
+    Follow(stream, std::move(scope), KeptFor(&stream, std::move(tensors)));
   }
 
+  // Gives one message to the stream of messages; `waiting` will wait for the event.
   template <typename Call>
-  Event Message(const char* verb, const Tensor& tensor, int peer, Call&& call) {
-    auto scope = Give(verb, tensor.bytes(), peer, *messages_, call);
-    return Follow(*messages_, std::move(scope), {tensor});
+  Event Message(const char* verb, const Tensor& tensor, int peer, const Stream* waiting,
+                Call&& call) {
+    auto scope = Give(verb, tensor.bytes(), peer, Messages(), call);
+    return Follow(Messages(), std::move(scope), KeptFor(waiting, {tensor}));
+  }
+
+  // What must be kept of tensors that `waiting` will come after: nothing if that is the compute
+  // stream, which hands memory out again in its own order.
+  std::vector<Tensor> KeptFor(const Stream* waiting, std::vector<Tensor> tensors) const {
+    if (waiting == &common_->device->compute_stream()) tensors.clear();
+    return tensors;
   }
 
   // Keeps the tensors of what `stream` was given last, and the recorder's operation open, until
@@ -259,7 +276,7 @@ class NcclCommunicator : public Communicator {
   std::unique_ptr<Communicator> owned_;  // of a part
   Communicator* host_;
   ncclComm_t comm_;
-  std::unique_ptr<Stream> messages_;
+  std::unique_ptr<Stream> messages_;  // null: none yet
   NcclFlights flights_;
   RecordedFlights recorded_;
 };

@@ -1,7 +1,10 @@
 #include "parallel/nccl_watch.h"
 
+#include <glog/logging.h>
+
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <utility>
 
 #include "runtime/base/error.h"
@@ -55,6 +58,7 @@ NcclWatch::~NcclWatch() {
 void NcclWatch::Add(ncclComm_t comm, const std::string& name, NcclFlights& flights) {
   const std::lock_guard<std::mutex> lock(mutex_);
   watched_.push_back({comm, name, &flights});
+  if (aborting_) BeginAbort(watched_.back());
 }
 
 bool NcclWatch::Remove(ncclComm_t comm) {
@@ -84,16 +88,23 @@ void NcclWatch::Fail(const std::string& reason) {
   if (failed_.exchange(true)) return;  // no call begins from here on
   reason_ = reason;
   changed_.wait_for(lock, kLongestCall, [&] { return calls_ == 0; });
-  for (const Watched& watched : watched_) {
+  for (const Watched& watched : watched_) BeginAbort(watched);
+  aborting_ = true;
+  changed_.notify_all();
+}
+
+void NcclWatch::BeginAbort(const Watched& watched) {
+  try {
     aborts_.emplace_back([this, comm = watched.comm] {
       (void)nccl_->comm_abort(comm);  // its result says nothing that the reason does not
       const std::lock_guard<std::mutex> done(mutex_);
       ++aborted_;
       changed_.notify_all();
     });
+  } catch (const std::exception& error) {
+    // Nobody may wait for an abort here: the end of the process must do for it.
+    LOG(ERROR) << "no thread to abort NCCL on " << watched.name << ": " << error.what();
   }
-  aborting_ = true;
-  changed_.notify_all();
 }
 
 void NcclWatch::Check(const char* verb, const std::string& group) const {

@@ -58,7 +58,7 @@ class NcclWatch {
   NcclWatch(const NcclWatch&) = delete;
   NcclWatch& operator=(const NcclWatch&) = delete;
 
-  /// From here to Remove() the communicator is looked after.
+  /// From here to Remove() the communicator is looked after; after Fail() it is aborted.
   void Add(ncclComm_t comm, const std::string& name, NcclFlights& flights);
   /// False if it was aborted, and so must not be destroyed.
   bool Remove(ncclComm_t comm);
@@ -92,6 +92,7 @@ class NcclWatch {
   };
 
   void CheckLocked(const char* verb, const std::string& group) const;
+  void BeginAbort(const Watched& watched);
   void Loop();
   /// What is wrong with any of them; empty: nothing.
   std::string Look();
@@ -103,9 +104,9 @@ class NcclWatch {
   std::list<Watched> watched_;
   std::string reason_;
   std::atomic<bool> failed_ = false;
-  bool aborting_ = false;            // after failed_: aborts_ is complete
-  std::vector<std::thread> aborts_;  // one for each communicator
-  size_t aborted_ = 0;               // of them, those that are through
+  bool aborting_ = false;  // after failed_: an abort of each communicator has begun
+  std::vector<std::thread> aborts_;
+  size_t aborted_ = 0;  // of them, those that are through
   int calls_ = 0;
   bool stopping_ = false;
   std::thread thread_;  // last: starts when the rest exists

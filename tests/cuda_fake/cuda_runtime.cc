@@ -225,8 +225,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mode) {
   const auto lock = Machine::Get().Lock();
+  if (mode != cudaStreamCaptureModeRelaxed) {
+    Machine::Get().Problem("a capture in which no memory may be taken, nor other threads ask");
+  }
   Stream* const stream = Machine::Get().FindStream(Handle(handle), "cudaStreamBeginCapture");
   if (stream == nullptr) return Result(cudaErrorInvalidResourceHandle);
   return Result(Machine::Get().BeginCapture(*stream) ? cudaSuccess : cudaErrorIllegalState);

@@ -206,13 +206,13 @@ TEST(GraphTest, WhatACaptureMayNotDo) {
            {[](Device&device, Stream&) { NewFloats(device).ToHost<float>(); },
             "a copy from or to the host while stream 0 of cuda:0 records"},
            {[&](Device&device, Stream&) { device.compute_stream().Wait(*before); },
-            "a capture of stream 0 of cuda:0 waits for an event of stream 2 of cuda:0 from "
+            "a capture of stream 0 of cuda:0 waits for an event of stream 1 of cuda:0 from "
             "outside"},
            {[](Device&device, Stream&side) {
               side.Wait(device.compute_stream().Record());
               side.Synchronize();
             },
-            "cudaStreamSynchronize while stream 2 of cuda:0 records"},
+            "cudaStreamSynchronize while stream 1 of cuda:0 records"},
            {[&](Device&device, Stream&) {
               inside = device.compute_stream().Record();
               HasHappened(*inside);
@@ -252,6 +252,22 @@ TEST(GraphTest, WorkThatFailsLeavesNothingBehind) {
     Fill(tensor, 1.0);  // at once
     device.compute_stream().Synchronize();
     side->Synchronize();
+  });
+  EXPECT_EQ(outcome.error, "");
+  EXPECT_THAT(outcome.problems, IsEmpty());
+}
+
+// As the allocator does where a recording finds the GPU full.
+TEST(GraphTest, MemoryGivenBackToTheGpuWhileItRecords) {
+  const FakeOutcome outcome = OutcomeOf([](Device& device) {
+    void* memory = nullptr;
+    (void)cudaMalloc(&memory, 64);
+    (void)cudaMemsetAsync(memory, 0, 64, NativeStream(device.compute_stream()));
+    const auto replay = device.Capture([&] {
+      FillZero(NewFloats(device));
+      (void)cudaFree(memory);
+    });
+    replay->Launch(0);
   });
   EXPECT_EQ(outcome.error, "");
   EXPECT_THAT(outcome.problems, IsEmpty());

@@ -56,6 +56,7 @@ void Machine::Begin(int devices, const Behaviour& behaviour) {
   ranks_.clear();
   communicators = 0;
   network_broken = false;
+  aborts = false;
 }
 
 std::vector<std::string> Machine::End() {
@@ -228,18 +229,22 @@ std::shared_ptr<Record>* Machine::FindEvent(uintptr_t handle, const char* call) 
 }
 
 std::shared_ptr<Record> Machine::RecordOn(Stream& stream) {
+  if (!stream.capture) return RecordGiven(stream);
   auto record = std::make_shared<Record>();
   record->stream = stream.id;
   record->capture = stream.capture;
-  if (stream.capture) {
-    record->clock = stream.capture->clocks[stream.id];
-    stream.capture->graph.nodes.push_back({stream.id,
-                                           [this, record](Stream& branch, Graph::Records& made) {
-                                             made[record.get()] = RecordOn(branch);
-                                           },
-                                           {}});
-    return record;
-  }
+  record->clock = stream.capture->clocks[stream.id];
+  stream.capture->graph.nodes.push_back({stream.id,
+                                         [this, record](Stream& branch, Graph::Records& made) {
+                                           made[record.get()] = RecordOn(branch);
+                                         },
+                                         {}});
+  return record;
+}
+
+std::shared_ptr<Record> Machine::RecordGiven(Stream& stream) {
+  auto record = std::make_shared<Record>();
+  record->stream = stream.id;
   Join(stream.clock, host().clock);
   record->time = At(stream.clock, stream.id);
   record->clock = stream.clock;
@@ -382,9 +387,9 @@ bool Machine::Executed(const Record& record) {
 }
 
 // Every rank waits for what will not come: those whose wait has ended may just not have run since.
-// Where the network is broken, the backend's own watch is to end the waits.
+// Where NCCL is broken, the backend's own watch is to end the waits.
 bool Machine::Deadlocked() const {
-  if (stopped_ || network_broken || ranks_.empty()) return false;
+  if (stopped_ || network_broken || aborts || ranks_.empty()) return false;
   std::set<int> waiting;
   for (const Blocked& blocked : blocked_) {
     if ((*blocked.done)()) return false;
@@ -450,7 +455,7 @@ bool Machine::Tell(const Record& record) {
 bool Machine::WaitForDevice(std::unique_lock<std::mutex>& lock, const std::string& what) {
   for (size_t s = 0; s < streams_.size(); ++s) {
     if (streams_[s]->device != host().device) continue;
-    if (!WaitForRecord(lock, what, *RecordOn(*streams_[s]))) return false;
+    if (!WaitForRecord(lock, what, *RecordGiven(*streams_[s]))) return false;
   }
   return true;
 }

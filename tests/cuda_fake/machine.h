@@ -173,9 +173,12 @@ class Machine {
   bool WaitForDevice(std::unique_lock<std::mutex>& lock, const std::string& what);
   void Changed() { changed_.notify_all(); }
 
+  bool tells_of_aborts() const { return behaviour_.tells_of_aborts; }
+
   /// Counts NCCL communicators, which must be given back as well.
   int communicators = 0;
   bool network_broken = false;
+  bool aborts = false;  // some communicator was aborted, and its ranks were told
 
   /// An operation of NCCL, told by its address, is on a GPU from here to Vacate: false while it
   /// does not fit beside those that are.
@@ -223,6 +226,8 @@ class Machine {
   void Pump();
   /// What comes on a stream, if that is what an omission asks for. Further waits are not.
   void NextIs(const Stream& stream, const std::string& what);
+  /// Of what runs, whether or not the stream records.
+  std::shared_ptr<Record> RecordGiven(Stream& stream);
   void WaitInCapture(Stream& stream, const std::shared_ptr<Record>& record);
   bool Deadlocked() const;
   void ReportStandstill(const std::string& title);

@@ -66,9 +66,9 @@ uintptr_t Machine::EndCapture(Stream& stream, std::string* unjoined) {
   for (const auto& recording : streams_) {
     if (recording->capture == capture) recording->capture = nullptr;
   }
+  Graph recorded = std::exchange(capture->graph, {});
   if (!unjoined->empty()) return 0;
-  graphs_[next_graph_] = std::move(capture->graph);
-  capture->graph = {};
+  graphs_[next_graph_] = std::move(recorded);
   return next_graph_++;
 }
 

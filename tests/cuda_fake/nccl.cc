@@ -138,10 +138,10 @@ bool MeetHosts(std::unique_lock<std::mutex>& lock, ncclComm& comm, const std::st
       Meet(comm.group->host_meetings, comm.host_meetings++, comm.group->size, comm.rank, comm.rank,
            comm.group->name, what);
   Gpu().Changed();
-  const std::shared_ptr<Group> group = comm.group;  // the communicator may be aborted meanwhile
-  return Gpu().WaitUntil(lock, fmt::format("{} on {}", what, group->name), [&] {
-    return meeting->Called() || group->broken;
-  }) && !group->broken;
+  const std::shared_ptr<bool> aborted = comm.aborted;  // the communicator may be gone
+  return Gpu().WaitUntil(lock, fmt::format("{} on {}", what, comm.group->name), [&] {
+    return meeting->Called() || *aborted;
+  }) && !*aborted;
 }
 
 ncclComm* NewComm(std::shared_ptr<Group> group, int rank) {
@@ -235,7 +235,11 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   auto lock = Gpu().Lock();
-  comm->group->broken = true;
+  *comm->aborted = true;
+  if (Gpu().tells_of_aborts()) {
+    comm->group->broken = true;
+    Gpu().aborts = true;
+  }
   --Gpu().communicators;
   Gpu().Changed();
   (void)Gpu().WaitUntil(lock, "ncclCommAbort, for graphs that hold its operations",
@@ -244,9 +248,9 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
   return ncclSuccess;
 }
 
-ncclResult_t ncclCommGetAsyncError(ncclComm_t, ncclResult_t* state) {
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
   const auto lock = Gpu().Lock();
-  *state = Gpu().network_broken ? ncclRemoteError : ncclSuccess;
+  *state = Gpu().network_broken || comm->group->broken ? ncclRemoteError : ncclSuccess;
   return ncclSuccess;
 }
 

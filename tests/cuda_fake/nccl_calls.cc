@@ -55,15 +55,17 @@ std::vector<Access> AccessesOf(const std::vector<Call>& calls) {
   return accesses;
 }
 
-// Gives the calls as one operation of `stream`; what it waits for.
-std::vector<Joined> Enqueue(const std::vector<Call>& calls, Stream& stream) {
+// Gives the calls as one operation of `stream`, which keeps `held` until it is done; what it waits
+// for.
+std::vector<Joined> Enqueue(const std::vector<Call>& calls, Stream& stream,
+                            std::shared_ptr<int> held) {
   std::vector<Joined> joined;
   for (const Call& call : calls) joined.push_back({Join(call), static_cast<size_t>(call.part)});
   ncclComm* const comm = calls[0].comm;
   const std::shared_ptr<bool> before = std::exchange(comm->last, std::make_shared<bool>(false));
-  const auto progress = [joined, before, group = comm->group, device = stream.device,
+  const auto progress = [joined, before, aborted = comm->aborted, device = stream.device,
                          own = comm->last.get()] {
-    if (Gpu().network_broken || group->broken) return group->broken;  // an aborted kernel ends
+    if (Gpu().network_broken || *aborted) return *aborted;  // an aborted kernel ends
     if (!*before || !Gpu().Occupy(device, own)) return false;
     bool all = true;
     for (const auto& [meeting, part] : joined) {
@@ -96,7 +98,7 @@ std::vector<Joined> Enqueue(const std::vector<Call>& calls, Stream& stream) {
              {.what = NameOf(calls),
               .ready = progress,
               .run =
-                  [done = comm->last, device = stream.device] {
+                  [done = comm->last, device = stream.device, held = std::move(held)] {
                     *done = true;
                     Gpu().Vacate(device, done.get());
                   },
@@ -114,16 +116,17 @@ ncclResult_t RecordCalls(std::unique_lock<std::mutex>& lock, const std::vector<C
   }
   Gpu().RecordNode(
       *calls[0].stream, NameOf(calls),
-      [calls, held = calls[0].comm->held](Stream& branch, auto&) { Enqueue(calls, branch); },
+      [calls, held = calls[0].comm->held](Stream& branch, auto&) { Enqueue(calls, branch, held); },
       AccessesOf(calls));
+  const std::shared_ptr<bool> aborted = calls[0].comm->aborted;  // the communicator may be gone
   for (const Call& call : calls) {
     if (call.message) continue;
-    const std::shared_ptr<Group> group = call.comm->group;
-    const auto meeting = Meet(group->recorded, call.comm->recorded++, group->size, call.part,
-                              call.comm->rank, group->name, call.signature);
+    Group& group = *call.comm->group;
+    const auto meeting = Meet(group.recorded, call.comm->recorded++, group.size, call.part,
+                              call.comm->rank, group.name, call.signature);
     Gpu().Changed();
     if (!Gpu().WaitUntil(lock, fmt::format("{} in a capture", NameOf(calls)),
-                         [&] { return meeting->Called() || group->broken; })) {
+                         [&] { return meeting->Called() || *aborted; })) {
       return ncclSystemError;
     }
   }
@@ -163,13 +166,13 @@ ncclResult_t Issue(std::unique_lock<std::mutex>& lock, const std::vector<Call>& 
   if (stream.capture) return RecordCalls(lock, calls);
   std::vector<bool> connects;
   for (const Call& call : calls) connects.push_back(Connects(call));
-  const std::shared_ptr<Group> group = calls[0].comm->group;
-  const std::vector<Joined> joined = Enqueue(calls, stream);
+  const std::shared_ptr<bool> aborted = calls[0].comm->aborted;  // the communicator may be gone
+  const std::vector<Joined> joined = Enqueue(calls, stream, nullptr);
   for (size_t i = 0; i < calls.size(); ++i) {
     if (!connects[i]) continue;
     const bool well = Gpu().WaitUntil(
         lock, fmt::format("{} (the first: its peers connect)", NameOf(calls)),
-        [&] { return joined[i].meeting->Called() || group->broken || Gpu().network_broken; });
+        [&] { return joined[i].meeting->Called() || *aborted || Gpu().network_broken; });
     if (!well) return ncclSystemError;
   }
   return ncclSuccess;

@@ -37,7 +37,7 @@ struct Meeting {
 struct Group {
   std::string name;
   int size = 0;
-  bool broken = false;
+  bool broken = false;  // by a rank's abort, of which the others are told
   std::vector<std::shared_ptr<Meeting>> collectives;
   std::map<std::pair<int, int>, std::vector<std::shared_ptr<Meeting>>> messages;  // by (from, to)
   std::vector<std::shared_ptr<Meeting>> recorded;               // collectives, in captures
@@ -54,9 +54,10 @@ struct ncclComm {
   size_t collectives = 0;
   size_t recorded = 0;  // collectives
   size_t host_meetings = 0;
+  std::shared_ptr<bool> aborted = std::make_shared<bool>(false);
   std::map<std::tuple<int, int, bool>, size_t> messages;      // by (from, to, whether it sends)
   std::shared_ptr<bool> last = std::make_shared<bool>(true);  // done
-  std::shared_ptr<int> held = std::make_shared<int>();        // by each operation in a graph, too
+  std::shared_ptr<int> held = std::make_shared<int>();        // by a graph's operations, too
   std::byte order;  // "written" by each operation: what the race checker orders them by
 
   bool InGraphs() const { return held.use_count() > 1; }

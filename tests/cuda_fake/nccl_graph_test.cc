@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <future>
 #include <memory>
 #include <set>
 #include <string>
@@ -11,6 +12,7 @@
 #include "../launcher/layouts/checkpoint_runs_testing.h"
 #include "fake_training_testing.h"
 #include "parallel/pipeline/schedule.h"
+#include "runtime/base/error.h"
 #include "runtime/tensor/elementwise.h"
 
 namespace cairn::testing {
@@ -55,17 +57,17 @@ TEST(NcclGraphTest, EachLaunchCommunicatesAgain) {
 }
 
 // Who only sends may be far ahead of the receiver: a recording keeps few tensors for that all the
-// same, and their memory is written again no sooner than they have arrived.
+// same, and their memory is written again no sooner than they have arrived. A receiver keeps none.
 TEST(NcclGraphTest, MemoryOfMessages) {
-  std::set<const void*> memory;
+  std::array<std::set<const void*>, 2> memory;
   const FakeOutcome outcome = RunOnFakes(2, [&](Communicator& world, Device& device) {
     Stream& stream = device.compute_stream();
     const auto work = [&] {
       for (int i = 0; i < 100; ++i) {
         const Tensor tensor = NewFloats(device);
+        memory[world.rank()].insert(tensor.raw());
         if (world.rank() == 0) {
           FillZero(tensor);
-          memory.insert(tensor.raw());
           world.Send(tensor, 1, stream);
         } else {
           world.Recv(tensor, 0, stream);
@@ -74,7 +76,7 @@ TEST(NcclGraphTest, MemoryOfMessages) {
     };
     work();
     stream.Synchronize();
-    if (world.rank() == 0) memory.clear();
+    memory[world.rank()].clear();
     for (int recording = 0; recording < 2; ++recording) {
       const auto replay = device.Capture(work);
       for (int i = 0; i < 3; ++i) replay->Launch(0);
@@ -82,8 +84,9 @@ TEST(NcclGraphTest, MemoryOfMessages) {
   });
   EXPECT_EQ(outcome.error, "");
   EXPECT_THAT(outcome.problems, IsEmpty());
-  EXPECT_GT(memory.size(), 2u);
-  EXPECT_LE(memory.size(), 10u);
+  EXPECT_GT(memory[0].size(), 2u);
+  EXPECT_LE(memory[0].size(), 10u);
+  EXPECT_LE(memory[1].size(), 2u);
 }
 
 // What two ranks do with their recordings, and what is wrong with that.
@@ -138,6 +141,32 @@ TEST(NcclGraphTest, ACommunicatorThatDiesBeforeAGraph) {
                 part.reset();
               }),
               Contains(HasSubstr("whose operations a graph holds")));
+}
+
+// A launch waits for operations of two communicators that the other rank never comes to, and whose
+// aborts wait for it: the rank ends all the same.
+TEST(NcclGraphTest, AnErrorAfterALaunch) {
+  std::promise<void> ended;
+  const auto body = [&](Communicator& world, Device& device) {
+    const std::shared_ptr<void> at_end(nullptr, [&](void*) {
+      if (world.rank() == 0) ended.set_value();
+    });
+    Stream& stream = device.compute_stream();
+    const Tensor tensor = NewFloats(device);
+    const auto part = world.Split(0, world.rank(), "part");
+    const auto work = [&] {
+      world.AllReduce(tensor, ReduceOp::kSum, stream);
+      part->AllReduce(tensor, ReduceOp::kSum, stream);
+    };
+    work();
+    const auto replay = device.Capture(work);
+    if (world.rank() == 0) replay->Launch(0);
+    if (world.rank() == 1) ended.get_future().wait();
+    throw Error(ErrorKind::kData, "work", "has had enough");
+  };
+  const FakeOutcome outcome = RunOnFakes(2, body, {.tells_of_aborts = false});
+  EXPECT_THAT(outcome.error, HasSubstr("has had enough"));
+  EXPECT_THAT(outcome.problems, IsEmpty());
 }
 
 // Trains by graphs, all but the first step.
