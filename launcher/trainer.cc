@@ -144,6 +144,7 @@ ExitStatus Trainer::Run() {
   try {
     return Train();
   } catch (const CollectiveError&) {
+    FinishSaves();
     throw;  // all ranks have it, and the first reports it
   } catch (const std::exception&) {
     health_->LetFirstReport();
@@ -211,7 +212,6 @@ bool Trainer::HandleAnomaly(const TrainEngine::StepOutcome& outcome,
     last_culprit_ = culprit.text;
   }
   const auto end = [&](const std::string& why) {
-    while (saver_->pending() > 0) CollectSave();
     throw CollectiveError(ErrorKind::kNumeric, where, what + "; " + why);
   };
   if (train.loss_anomaly_policy() == "stop") end("loss_anomaly_policy is stop");
@@ -311,6 +311,15 @@ CheckpointSaver::Outcome Trainer::CollectSave() {
   }
   reporter_->Saved(outcome);
   return outcome;
+}
+
+void Trainer::FinishSaves() {
+  while (saver_->pending() > 0) {
+    try {
+      CollectSave();
+    } catch (const CollectiveError&) {  // NOLINT(bugprone-empty-catch): another one came first
+    }
+  }
 }
 
 bool Trainer::OutOfTime() const {

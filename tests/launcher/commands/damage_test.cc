@@ -6,8 +6,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <thread>
 
@@ -43,9 +45,34 @@ std::string FirstRow(const std::string& run, int64_t iteration, const std::strin
   return row;
 }
 
+// While it lives, a process stands still.
+class Stopped {
+ public:
+  explicit Stopped(pid_t pid) : pid_(pid) {
+    kill(pid, SIGSTOP);
+    EXPECT_TRUE(WaitUntil([&] { return std::ranges::all_of(Threads(), StandsStill); }));
+  }
+  ~Stopped() { kill(pid_, SIGCONT); }
+  Stopped(const Stopped&) = delete;
+  Stopped& operator=(const Stopped&) = delete;
+
+ private:
+  std::filesystem::directory_iterator Threads() const {
+    return std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid_));
+  }
+  static bool StandsStill(const std::filesystem::path& thread) {
+    std::ifstream file(thread / "stat");
+    const std::string stat(std::istreambuf_iterator<char>(file), {});
+    return stat.find(") T ") != std::string::npos;
+  }
+
+  pid_t pid_;
+};
+
 // Writes `value` over the first float of each copy of `row` in the memory of a process. The number
-// of copies.
+// of copies. Memory may soon be something else's in a process that runs.
 int Poke(pid_t pid, const std::string& row, float value) {
+  const Stopped stopped(pid);
   const int memory = open(fmt::format("/proc/{}/mem", pid).c_str(), O_RDWR);
   EXPECT_GE(memory, 0) << std::strerror(errno);
   int copies = 0;
@@ -96,9 +123,10 @@ TEST(StragglerTest, ASlowRankIsNamed) {
   kill(run.pid(), SIGTERM);
 }
 
+// With a save under way, as good as always.
 TEST(FlippedBitTest, TheRankWhoseReplicaDiffersIsNamed) {
   const Workspace workspace;
-  Child run(workspace.path(), Launch(3, fmt::format("{} global_batch_size=6 save_interval=5 "
+  Child run(workspace.path(), Launch(3, fmt::format("{} global_batch_size=6 save_interval=1 "
                                                     "check_weight_hash_across_dp_replicas_"
                                                     "interval=10",
                                                     kStill)));
