@@ -65,6 +65,15 @@ __global__ void BackwardKeyKernel(T* dqkv, const T* dout, const T* qkv, const T*
   }
 }
 
+template <typename T>
+__global__ void MaskKernel(T* mask, int64_t sample, AttentionGeometry g, const uint32_t* step) {
+  g.key = KeyOfStep(g.key, step);
+  for (int64_t row = blockIdx.x; row < g.heads * g.seq_length; row += gridDim.x) {
+    AttentionMaskRow(BlockTeam(), mask + row * g.seq_length, g, sample, row / g.seq_length,
+                     row % g.seq_length);
+  }
+}
+
 // More shared memory than 48 KiB has to be asked for.
 template <typename... P>
 LaunchShape TileLaunch(void (*kernel)(P...), int64_t tiles, int64_t scratch_floats) {
@@ -108,6 +117,14 @@ void AttentionBackwardByTiles(const Tensor& dqkv, const Tensor& dout, const Tens
            TileLaunch(BackwardKeyKernel<T>, spec.samples * spec.groups * g.Tiles(), scratch),
            BackwardKeyKernel<T>, dqkv.data<T>(), dout.data<T>(), qkv.data<T>(), out.data<T>(),
            logsumexp.data<float>(), spec.samples, g, AsCuda(qkv.device()).replayed_step());
+  });
+}
+
+void AttentionMask(const Tensor& mask, const AttentionSpec& spec, int64_t sample) {
+  DispatchFloating("attention mask", mask.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    Launch(mask.device(), RowLaunch(spec.heads * spec.seq_length, spec.seq_length), MaskKernel<T>,
+           mask.data<T>(), sample, AttentionGeometry(spec), AsCuda(mask.device()).replayed_step());
   });
 }
 

@@ -9,7 +9,8 @@ namespace {
 constexpr int64_t kMostHeadDim = 128;
 constexpr int64_t kHeadDimMultiple = 8;
 constexpr int kOldestCapability = 80;
-// A deterministic backward pass keeps the gradient of a sample's scores, in two bytes each.
+// A deterministic backward pass keeps the gradient of a sample's scores, and dropout its mask, in
+// two bytes each.
 constexpr int64_t kMostScores = int64_t{1} << 29;
 
 }  // namespace
@@ -21,8 +22,9 @@ CudnnAttention::CudnnAttention(const AttentionSpec& spec, DType dtype)
       out_row(spec.heads * spec.head_dim),
       batch_is_groups(spec.groups > 1 && spec.heads > spec.groups),
       deterministic(spec.deterministic),
+      dropout(spec.dropout > 0),
       dtype(dtype) {
-  const bool by_sample = batch_is_groups || deterministic;
+  const bool by_sample = batch_is_groups || deterministic || dropout;
   calls = by_sample ? spec.samples : 1;
   batch = batch_is_groups ? spec.groups : by_sample ? 1 : spec.samples;
   heads = batch_is_groups ? spec.heads / spec.groups : spec.heads;
@@ -64,10 +66,15 @@ AttentionView CudnnAttention::Logsumexp() const {
   return {{batch, heads, seq_length, 1}, {heads * seq_length, seq_length, 1, 1}, 0};
 }
 
+AttentionView CudnnAttention::Mask() const {
+  const int64_t scores = seq_length * seq_length;
+  return {{batch, heads, seq_length, seq_length}, {heads * scores, scores, seq_length, 1}, 0};
+}
+
 std::string CudnnAttention::ToString() const {
-  return fmt::format("{}attention of {} [{}, {} heads over {}, {}, {}]",
+  return fmt::format("{}attention of {} [{}, {} heads over {}, {}, {}]{}",
                      deterministic ? "deterministic " : "", DTypeName(dtype), batch, heads,
-                     key_heads, seq_length, head_dim);
+                     key_heads, seq_length, head_dim, dropout ? " with dropout" : "");
 }
 
 std::string WhyNotCudnn(const AttentionSpec& spec, DType dtype, int compute_capability,
@@ -75,15 +82,15 @@ std::string WhyNotCudnn(const AttentionSpec& spec, DType dtype, int compute_capa
   if (dtype != DType::kBFloat16 && dtype != DType::kFloat16) {
     return fmt::format("{} is not bf16 or fp16", DTypeName(dtype));
   }
-  if (spec.dropout > 0)
-    return "its dropout is drawn by the place in its batch, not in the global one";
   if (spec.head_dim % kHeadDimMultiple != 0 || spec.head_dim > kMostHeadDim) {
     return fmt::format("a head of {} is not a multiple of {} up to {}", spec.head_dim,
                        kHeadDimMultiple, kMostHeadDim);
   }
   if (spec.seq_length < 2) return "a sequence of one token has no backward pass";
-  if (spec.deterministic && spec.heads * spec.seq_length * spec.seq_length > kMostScores) {
-    return "to be deterministic it would keep a gibibyte of scores and more";
+  if (spec.heads * spec.seq_length * spec.seq_length > kMostScores) {
+    if (spec.deterministic)
+      return "to be deterministic it would keep a gibibyte of scores and more";
+    if (spec.dropout > 0) return "its dropout's mask would take a gibibyte and more";
   }
   if (compute_capability < kOldestCapability) {
     return fmt::format("compute capability {}.{} is below 8.0", compute_capability / 10,

@@ -21,7 +21,8 @@ struct AttentionView {
 /// An attention as cuDNN is called for it, `calls` times with one plan. cuDNN knows one stride from
 /// head to head: where groups of several query heads lie between their keys and values, a call is a
 /// sample, and its batch the groups. A sample is a call also where the spec is deterministic: what
-/// is chosen for a shape then never depends on the microbatch.
+/// is chosen for a shape then never depends on the microbatch; and with dropout, whose mask of one
+/// sample is in memory at a time.
 struct CudnnAttention {
   CudnnAttention(const AttentionSpec& spec, DType dtype);
   auto operator<=>(const CudnnAttention&) const = default;
@@ -32,6 +33,7 @@ struct CudnnAttention {
   AttentionView Value() const;
   AttentionView Out() const;        ///< in out and dout
   AttentionView Logsumexp() const;  ///< its head_dim is 1
+  AttentionView Mask() const;       ///< [batch, heads, seq, seq]
   /// From one call's first element to the next's.
   int64_t QkvStep() const { return seq_length * qkv_row; }
   int64_t OutStep() const { return seq_length * out_row; }
@@ -48,6 +50,7 @@ struct CudnnAttention {
   int64_t out_row;
   bool batch_is_groups;
   bool deterministic;
+  bool dropout;
   DType dtype;
 };
 
@@ -55,8 +58,8 @@ struct CudnnAttention {
 /// GPUs since 9.8, and -inf as the score of a hidden key is right since 9.10.
 constexpr size_t kOldestCudnn = 91000;
 
-/// Empty, or why cuDNN is not asked for this attention: its dtype, sizes or dropout, or the GPU's
-/// compute capability (10 * major + minor).
+/// Empty, or why cuDNN is not asked for this attention: its dtype or sizes, or the GPU's compute
+/// capability (10 * major + minor).
 std::string WhyNotCudnn(const AttentionSpec& spec, DType dtype, int compute_capability,
                         size_t cudnn_version);
 

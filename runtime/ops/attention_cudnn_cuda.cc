@@ -71,8 +71,15 @@ class Attentions {
     Kept* const kept = PlanFor(pass, spec, dtype);
     if (kept == nullptr) return false;
     const Tensor workspace = Tensor::Empty({kept->plan->workspace_bytes()}, DType::kUInt8, device_);
+    AttentionDropout dropout;
+    Tensor mask;
+    if (spec.dropout > 0) {
+      mask = Tensor::Empty({spec.heads, spec.seq_length, spec.seq_length}, dtype, device_);
+      dropout = {spec.dropout, mask.raw(),
+                 [&](int64_t sample) { AttentionMask(mask, spec, sample); }};
+    }
     try {
-      kept->plan->Run(cudnn_->handle(), tensors, static_cast<std::byte*>(workspace.raw()));
+      kept->plan->Run(cudnn_->handle(), tensors, static_cast<std::byte*>(workspace.raw()), dropout);
     } catch (const Error& error) {
       if (kept->has_run) throw;
       // It cannot be started here at all.

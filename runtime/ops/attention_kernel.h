@@ -40,14 +40,33 @@ struct AttentionGeometry {
     return (group * (heads_per_group + 2) + heads_per_group) * head_dim;
   }
   CAIRN_HOST_DEVICE int64_t ValueColumn(int64_t group) const { return KeyColumn(group) + head_dim; }
+  /// The element of an AttentionSpec's dropout.
+  CAIRN_HOST_DEVICE uint64_t DropoutIndex(int64_t sample, int64_t head, int64_t q,
+                                          int64_t k) const {
+    const int64_t plane = first_plane + sample * total_heads + head;
+    return static_cast<uint64_t>((plane * seq_length + q) * seq_length + k);
+  }
   /// 0, or what a kept probability is multiplied by.
   CAIRN_HOST_DEVICE float DropoutFactor(int64_t sample, int64_t head, int64_t q, int64_t k) const {
     if (rule.threshold == 0) return 1.0f;
-    const int64_t plane = first_plane + sample * total_heads + head;
-    const auto index = static_cast<uint64_t>((plane * seq_length + q) * seq_length + k);
-    return RandomWord(key, index) >= rule.threshold ? rule.scale : 0.0f;
+    return RandomWord(key, DropoutIndex(sample, head, q, k)) >= rule.threshold ? rule.scale : 0.0f;
   }
 };
+
+/// A row of a mask of dropout, seq_length keys of query `q`: 1 where a probability is kept, else 0,
+/// also for the keys behind it.
+template <typename Team, typename T>
+CAIRN_HOST_DEVICE inline void AttentionMaskRow(const Team& team, T* mask,
+                                               const AttentionGeometry& g, int64_t sample,
+                                               int64_t head, int64_t q) {
+  const NeighbourWords word(g.key, g.DropoutIndex(sample, head, q, 0), true);
+  const uint32_t threshold = g.rule.threshold;
+  team.zip(
+      g.seq_length,
+      [=](int64_t k, T& kept)
+          CAIRN_INLINE { kept = T(k <= q && word(k) >= threshold ? 1.0f : 0.0f); },
+      mask);
+}
 
 /// Floats of scratch memory that a team needs; forward, and either half of backward.
 CAIRN_HOST_DEVICE inline int64_t AttentionForwardScratch(const AttentionGeometry& g) {

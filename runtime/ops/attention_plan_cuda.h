@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -16,6 +17,13 @@ CudnnDescriptor CudnnDeviceOf(const Cudnn& cudnn, cudnnHandle_t handle, const st
 CudnnDescriptor CudnnDeviceOf(const Cudnn& cudnn, const std::string& json, const std::string& what);
 
 enum class AttentionPass { kForward, kBackward };
+
+/// What a run needs of an attention's dropout.
+struct AttentionDropout {
+  double probability = 0;
+  void* mask = nullptr;                    ///< one call's (CudnnAttention::Mask)
+  std::function<void(int64_t call)> draw;  ///< writes it, on the handle's stream
+};
 
 /// One pass of an attention, chosen and compiled for a GPU.
 class AttentionPlan {
@@ -34,12 +42,14 @@ class AttentionPlan {
   };
   /// All calls of the attention, on the handle's stream. `workspace` has workspace_bytes() at a
   /// multiple of 256.
-  void Run(cudnnHandle_t handle, const Tensors& tensors, std::byte* workspace);
+  void Run(cudnnHandle_t handle, const Tensors& tensors, std::byte* workspace,
+           const AttentionDropout& dropout = {});
 
   int64_t workspace_bytes() const { return workspace_bytes_; }
 
  private:
-  void Call(cudnnHandle_t handle, const Tensors& tensors, std::byte* workspace);
+  void Call(cudnnHandle_t handle, const Tensors& tensors, std::byte* workspace,
+            const AttentionDropout& dropout);
   CudnnDescriptor Choose(const CudnnDescriptor& device, const CudnnDescriptor& graph);
 
   const Cudnn& cudnn_;

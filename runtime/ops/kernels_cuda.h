@@ -33,6 +33,9 @@ void AttentionForwardByTiles(const Tensor& out, const Tensor& logsumexp, const T
 void AttentionBackwardByTiles(const Tensor& dqkv, const Tensor& dout, const Tensor& qkv,
                               const Tensor& out, const Tensor& logsumexp,
                               const AttentionSpec& spec);
+/// mask [heads, seq_length, seq_length], floating: dropout of one sample's probabilities, 1 where
+/// one is kept, else 0.
+void AttentionMask(const Tensor& mask, const AttentionSpec& spec, int64_t sample);
 
 void LayerNormForward(const Tensor& y, const Tensor& mean, const Tensor& rstd, const Tensor& x,
                       const Tensor& gamma, const Tensor& beta, double epsilon);

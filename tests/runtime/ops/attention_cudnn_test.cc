@@ -18,12 +18,13 @@ constexpr int64_t kSamples = 3;
 constexpr int64_t kSeq = 5;
 constexpr int64_t kHeadDim = 8;
 
-AttentionSpec Spec(int64_t heads, int64_t groups, bool deterministic = false) {
+AttentionSpec Spec(int64_t heads, int64_t groups, bool deterministic = false, double dropout = 0) {
   return {.samples = kSamples,
           .seq_length = kSeq,
           .heads = heads,
           .groups = groups,
           .head_dim = kHeadDim,
+          .dropout = dropout,
           .deterministic = deterministic};
 }
 
@@ -37,7 +38,7 @@ void ExpectPlaces(const CudnnAttention& attention, const AttentionView& view, in
       for (int64_t h = 0; h < view.dims[1]; ++h) {
         for (int64_t t = 0; t < view.dims[2]; ++t) {
           for (int64_t d = 0; d < view.dims[3]; ++d) {
-            const bool by_sample = attention.batch_is_groups || attention.deterministic;
+            const bool by_sample = attention.calls > 1;
             const int64_t sample = by_sample ? call : b;
             const int64_t head = attention.batch_is_groups ? b * view.dims[1] + h : h;
             const int64_t at = call * step + view.offset + b * view.strides[0] +
@@ -56,13 +57,15 @@ struct Heads {
   int64_t groups;
   bool deterministic;
   int64_t calls;
+  double dropout = 0;
 };
 
 class CudnnAttentionTest : public ::testing::TestWithParam<Heads> {};
 
 TEST_P(CudnnAttentionTest, ViewsAreWhereTheKernelsReadAndWrite) {
   const int64_t heads = GetParam().heads;
-  const AttentionSpec spec = Spec(heads, GetParam().groups, GetParam().deterministic);
+  const AttentionSpec spec =
+      Spec(heads, GetParam().groups, GetParam().deterministic, GetParam().dropout);
   const AttentionGeometry g(spec);
   const CudnnAttention attention(spec, DType::kBFloat16);
   EXPECT_EQ(attention.calls, GetParam().calls);
@@ -104,7 +107,9 @@ INSTANTIATE_TEST_SUITE_P(Heads, CudnnAttentionTest,
                          ::testing::Values(Heads{1, 1, false, 1}, Heads{4, 4, false, 1},
                                            Heads{4, 1, false, 1}, Heads{6, 2, false, kSamples},
                                            Heads{4, 4, true, kSamples}, Heads{4, 1, true, kSamples},
-                                           Heads{6, 2, true, kSamples}));
+                                           Heads{6, 2, true, kSamples},
+                                           Heads{4, 4, false, kSamples, 0.1},
+                                           Heads{6, 2, false, kSamples, 0.1}));
 
 TEST(CudnnAttentionTest, ADeterministicPlanKnowsOneSampleOnly) {
   AttentionSpec spec = Spec(4, 4, true);
@@ -124,6 +129,7 @@ TEST(WhyNotCudnnTest, TakesWhatATransformerTrainsWith) {
     for (const int64_t head_dim : {8, 64, 96, 128}) {
       AttentionSpec spec = Spec(8, 2);
       spec.head_dim = head_dim;
+      spec.dropout = head_dim == 64 ? 0.1 : 0;
       for (const int capability : {80, 86, 90, 100}) {
         EXPECT_THAT(WhyNotCudnn(spec, dtype, capability, kCudnn919), IsEmpty());
       }
@@ -142,7 +148,6 @@ TEST(WhyNotCudnnTest, SaysWhatItDoesNotTake) {
   EXPECT_THAT(why(same, DType::kFloat32), HasSubstr("fp32"));
   EXPECT_THAT(why(same, DType::kBFloat16, 75), HasSubstr("7.5"));
   EXPECT_THAT(why(same, DType::kBFloat16, kH100, 90800), HasSubstr("9.8"));
-  EXPECT_THAT(why([](AttentionSpec& spec) { spec.dropout = 0.1; }), HasSubstr("dropout"));
   EXPECT_THAT(why([](AttentionSpec& spec) { spec.head_dim = 20; }), HasSubstr("20"));
   EXPECT_THAT(why([](AttentionSpec& spec) { spec.head_dim = 136; }), HasSubstr("136"));
   EXPECT_THAT(why([](AttentionSpec& spec) { spec.seq_length = 1; }), HasSubstr("one token"));
@@ -153,6 +158,11 @@ TEST(WhyNotCudnnTest, SaysWhatItDoesNotTake) {
                 spec.deterministic = true;
               }),
               HasSubstr("deterministic"));
+  EXPECT_THAT(why([&](AttentionSpec& spec) {
+                is_long(spec);
+                spec.dropout = 0.1;
+              }),
+              HasSubstr("mask"));
 }
 
 }  // namespace

@@ -148,6 +148,27 @@ TEST_F(AttentionKernelTest, WithoutItsBarriersTheResultIsAnother) {
   EXPECT_NE(right.out.ToHost<float>(), wrong.out.ToHost<float>());
 }
 
+TEST(AttentionMaskTest, KeepsWhatTheTilesKeep) {
+  for (const int64_t seq : {1, 2, 7, 16, 33}) {
+    const AttentionGeometry g(Spec(2, seq, 3, 1, 8, 0.4));
+    int64_t kept = 0;
+    for (int64_t row = 0; row < 2 * 3 * seq; ++row) {
+      const int64_t sample = row / seq / 3;
+      const int64_t head = row / seq % 3;
+      const int64_t q = row % seq;
+      std::vector<float> mask(seq, std::numeric_limits<float>::quiet_NaN());
+      AttentionMaskRow(CpuTeam(), mask.data(), g, sample, head, q);
+      for (int64_t k = 0; k < seq; ++k) {
+        const bool keeps = k <= q && g.DropoutFactor(sample, head, q, k) != 0;
+        ASSERT_EQ(mask[k], keeps ? 1.0f : 0.0f) << "seq " << seq << " row " << row << " key " << k;
+        kept += keeps ? 1 : 0;
+      }
+    }
+    EXPECT_TRUE(kept > 0 || seq == 1);
+    EXPECT_LT(kept, 6 * seq * (seq + 1) / 2);
+  }
+}
+
 TEST(AttentionGeometryTest, TilesFitTheSharedMemoryOfABlock) {
   for (const int64_t dim : {1, 8, 64, 80, 96, 128, 160, 256, 512, 1024}) {
     const AttentionGeometry g(Spec(1, 2048, 4, 2, dim));

@@ -295,7 +295,10 @@ void AddAttention(Cases& cases) {
                                                                        {2, 128, 4, 4, 64, 0},
                                                                        {1, 200, 6, 2, 128, 0},
                                                                        {1, 40, 2, 1, 256, 0},
-                                                                       {2, 65, 4, 2, 64, 0.2}}) {
+                                                                       {2, 65, 4, 2, 64, 0.2},
+                                                                       {2, 128, 4, 4, 64, 0.1},
+                                                                       {1, 200, 6, 1, 128, 0.3},
+                                                                       {1, 40, 3, 1, 9, 0.2}}) {
     const AttentionSpec spec{.samples = samples,
                              .seq_length = sequence,
                              .heads = heads,

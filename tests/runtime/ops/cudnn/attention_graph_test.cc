@@ -8,6 +8,7 @@
 #include "graph_interpreter_testing.h"
 #include "runtime/base/error.h"
 #include "runtime/ops/attention.h"
+#include "runtime/ops/attention_kernel.h"
 #include "runtime/ops/attention_plan_cuda.h"
 #include "tests/runtime/ops/jacobian_testing.h"
 
@@ -22,6 +23,7 @@ struct GraphCase {
   int64_t heads;
   int64_t groups;
   bool deterministic;
+  double dropout = 0;
 };
 
 class AttentionGraphTest : public ::testing::TestWithParam<GraphCase> {};
@@ -34,12 +36,17 @@ TEST_P(AttentionGraphTest, IsTheAttentionOfTheCpu) {
     GTEST_SKIP() << error.what();
   }
   const Cudnn cudnn = testing::Interpreted(*library);
-  const auto& [heads, groups, deterministic] = GetParam();
+  const auto& [heads, groups, deterministic, dropout] = GetParam();
   const AttentionSpec spec = {.samples = 2,
                               .seq_length = 5,
                               .heads = heads,
                               .groups = groups,
                               .head_dim = 8,
+                              .dropout = dropout,
+                              .key = {.seed = 3, .step = 2, .site = 1},
+                              .first_sample = 4,
+                              .first_head = 1,
+                              .total_heads = heads + 2,
                               .deterministic = deterministic};
   const std::unique_ptr<Device> device = NewCpuDevice();
   const int64_t tokens = spec.samples * spec.seq_length;
@@ -60,12 +67,20 @@ TEST_P(AttentionGraphTest, IsTheAttentionOfTheCpu) {
   const CudnnAttention attention(spec, kType);
   const AttentionPlan::Tensors tensors = {qkv.raw(), out.raw(), logsumexp.raw(), dout.raw(),
                                           dqkv.raw()};
+  const Tensor mask = Tensor::Empty({heads, spec.seq_length, spec.seq_length}, kType, *device);
+  const AttentionGeometry geometry(spec);
+  const auto draw = [&](int64_t sample) {
+    for (int64_t row = 0; row < heads * spec.seq_length; ++row) {
+      AttentionMaskRow(CpuTeam(), mask.data<Float16>() + row * spec.seq_length, geometry, sample,
+                       row / spec.seq_length, row % spec.seq_length);
+    }
+  };
   const std::string what = "a described GPU";
   const CudnnDescriptor gpu = CudnnDeviceOf(cudnn, std::string("{}"), what);
   for (const AttentionPass pass : {AttentionPass::kForward, AttentionPass::kBackward}) {
     AttentionPlan plan(cudnn, gpu, attention, pass);
     std::vector<std::byte> workspace(static_cast<size_t>(plan.workspace_bytes()));
-    plan.Run(nullptr, tensors, workspace.data());
+    plan.Run(nullptr, tensors, workspace.data(), {dropout, mask.raw(), draw});
   }
   ExpectClose(out, ToDoubles(expected_out), 2e-3, "out");
   ExpectClose(logsumexp, ToDoubles(expected_logsumexp), 1e-5, "logsumexp");
@@ -75,7 +90,10 @@ TEST_P(AttentionGraphTest, IsTheAttentionOfTheCpu) {
 INSTANTIATE_TEST_SUITE_P(Heads, AttentionGraphTest,
                          ::testing::Values(GraphCase{3, 3, false}, GraphCase{3, 3, true},
                                            GraphCase{4, 1, false}, GraphCase{4, 1, true},
-                                           GraphCase{6, 2, false}, GraphCase{6, 2, true}));
+                                           GraphCase{6, 2, false}, GraphCase{6, 2, true},
+                                           GraphCase{3, 3, false, 0.3}, GraphCase{3, 3, true, 0.3},
+                                           GraphCase{4, 1, false, 0.1},
+                                           GraphCase{6, 2, true, 0.5}));
 
 }  // namespace
 }  // namespace cairn::cuda

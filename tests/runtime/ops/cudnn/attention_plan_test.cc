@@ -48,6 +48,7 @@ struct PlanCase {
   int64_t seq_length;
   DType dtype;
   bool deterministic;
+  double dropout = 0;
 
   CudnnAttention Attention() const {
     return {{.samples = 4,
@@ -55,6 +56,7 @@ struct PlanCase {
              .heads = heads,
              .groups = groups,
              .head_dim = head_dim,
+             .dropout = dropout,
              .deterministic = deterministic},
             dtype};
   }
@@ -86,7 +88,7 @@ class AttentionPlanTest : public ::testing::TestWithParam<PlanCase> {
     std::array<std::byte, 1024> memory{};
     std::byte* const some = memory.data();
     try {
-      plan.Run(nullptr, {some, some, some, some, some}, some);
+      plan.Run(nullptr, {some, some, some, some, some}, some, {0.1, some, [](int64_t) {}});
       FAIL() << "ran without a handle";
     } catch (const Error& error) {
       EXPECT_THAT(error.what(), ::testing::HasSubstr("cudnnBackendExecute"));
@@ -130,6 +132,12 @@ INSTANTIATE_TEST_SUITE_P(
                       PlanCase{kH100, 8, 1, 64, 777, DType::kBFloat16, false},
                       PlanCase{kH100, 8, 2, 64, 2048, DType::kBFloat16, true},
                       PlanCase{kH100, 1, 1, 8, 2, DType::kBFloat16, false},
+                      PlanCase{kA100, 8, 8, 64, 1024, DType::kFloat16, false, 0.1},
+                      PlanCase{kH100, 8, 8, 128, 2048, DType::kBFloat16, false, 0.1},
+                      PlanCase{kH100, 8, 2, 96, 1001, DType::kFloat16, false, 0.1},
+                      PlanCase{kH100, 8, 1, 64, 777, DType::kBFloat16, true, 0.1},
+                      PlanCase{kB200, 8, 8, 64, 2048, DType::kBFloat16, false, 0.1},
+                      PlanCase{kB200, 8, 2, 128, 2048, DType::kFloat16, true, 0.1},
                       PlanCase{kB200, 8, 8, 128, 2048, DType::kBFloat16, false},
                       PlanCase{kB200, 8, 1, 96, 1001, DType::kFloat16, false},
                       PlanCase{kB200, 8, 8, 64, 2048, DType::kBFloat16, true}));
