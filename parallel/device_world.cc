@@ -1,5 +1,6 @@
 #include "parallel/device_world.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <utility>
@@ -41,8 +42,13 @@ std::unique_ptr<Communicator> NewDeviceWorld(Communicator& host, Device& device)
   if (device.kind() != DeviceKind::kCuda) return nullptr;
   const std::string sharing = DescribeSharing(GatherDevices(host, device));
   if (sharing.empty()) return NewNcclCommunicator(host, device);
+  const std::vector<std::string> reasons = host.AllGatherBytes(WhyNcclTakesNoSharedGpu());
+  const auto reason =
+      std::ranges::find_if(reasons, [](const std::string& text) { return !text.empty(); });
+  if (reason == reasons.end()) return NewNcclCommunicator(host, device);
   if (host.rank() == 0) {
-    fmt::print(stderr, "cairn: {}: tensors travel through host memory, not over NCCL\n", sharing);
+    fmt::print(stderr, "cairn: {}: tensors travel through host memory, not over NCCL ({})\n",
+               sharing, *reason);
   }
   return NewStagedCommunicator(host, device);
 }

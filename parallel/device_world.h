@@ -19,7 +19,8 @@ struct DevicePlace {
 std::string DescribeSharing(std::span<const DevicePlace> places);
 
 /// The communicator of the ranks of `host` for tensors of their `device`s: NCCL where every rank
-/// has a GPU of its own; by way of host memory, which rank 0 says once, where ranks share one;
+/// has a GPU of its own, or NCCL (2.30 or newer, with NCCL_MULTI_RANK_GPU_ENABLE=1) lets ranks
+/// share one; by way of host memory, which rank 0 says once, where they share one otherwise;
 /// nullptr on the CPU, whose tensors `host` itself carries. Collective; `host` and `device` must
 /// outlive it.
 std::unique_ptr<Communicator> NewDeviceWorld(Communicator& host, Device& device);

@@ -8,6 +8,7 @@ namespace cairn {
 Nccl::Nccl() {
   const SharedLibrary library("libnccl.so.2",
                               "install NCCL 2.18 or newer, or name its folder in LD_LIBRARY_PATH");
+  library.Find("ncclGetVersion", get_version);
   library.Find("ncclGetErrorString", get_error_string);
   library.Find("ncclGetLastError", get_last_error);
   library.Find("ncclGetUniqueId", get_unique_id);
@@ -25,6 +26,12 @@ Nccl::Nccl() {
   library.Find("ncclRecv", recv);
   library.Find("ncclGroupStart", group_start);
   library.Find("ncclGroupEnd", group_end);
+}
+
+int Nccl::Version() const {
+  int version = 0;
+  Check(get_version(&version), "GetVersion", "this host", nullptr);
+  return version;
 }
 
 void Nccl::Check(ncclResult_t code, const char* verb, const std::string& group,

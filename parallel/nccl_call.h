@@ -12,10 +12,14 @@ namespace cairn {
 struct Nccl {
   Nccl();
 
+  /// 10000 * major + 100 * minor + patch. Throws as Check() does.
+  int Version() const;
+
   /// Throws Error(kCommunication, "nccl `verb` on `group`") with NCCL's text unless `code` is
   /// success. `comm` may be null.
   void Check(ncclResult_t code, const char* verb, const std::string& group, ncclComm_t comm) const;
 
+  decltype(&::ncclGetVersion) get_version;
   decltype(&::ncclGetErrorString) get_error_string;
   decltype(&::ncclGetLastError) get_last_error;
   decltype(&::ncclGetUniqueId) get_unique_id;

@@ -2,9 +2,11 @@
 
 #include <glog/logging.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <exception>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -297,6 +299,18 @@ std::unique_ptr<Communicator> NewNcclCommunicator(Communicator& host, Device& de
   nccl.Check(nccl.comm_init_rank(&comm, host.size(), id, host.rank()), "CommInitRank", host.name(),
              nullptr);
   return std::make_unique<NcclCommunicator>(std::move(common), host, nullptr, comm);
+}
+
+std::string WhyNcclTakesNoSharedGpu() {
+  constexpr const char* kVariable = "NCCL_MULTI_RANK_GPU_ENABLE";
+  constexpr int kOldestVersion = 23000;
+  const char* value = std::getenv(kVariable);
+  if (value == nullptr || std::string_view(value) != "1") {
+    return fmt::format("{} is not 1", kVariable);
+  }
+  const int version = Nccl().Version();
+  if (version >= kOldestVersion) return "";
+  return fmt::format("NCCL {}.{} is older than 2.30", version / 10000, version / 100 % 100);
 }
 
 }  // namespace cairn

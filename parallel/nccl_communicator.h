@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "parallel/communicator.h"
 
@@ -22,5 +23,8 @@ namespace cairn {
 /// and with a rounding at every step in bf16 and fp16. Exact sums (train.deterministic) have no
 /// order.
 std::unique_ptr<Communicator> NewNcclCommunicator(Communicator& host, Device& device);
+
+/// Empty if NCCL takes ranks of this host that share a GPU, or why not.
+std::string WhyNcclTakesNoSharedGpu();
 
 }  // namespace cairn

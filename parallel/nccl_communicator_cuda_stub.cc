@@ -8,4 +8,6 @@ std::unique_ptr<Communicator> NewNcclCommunicator(Communicator& host, Device& /*
   Throw(ErrorKind::kDevice, host.name(), "this build of Cairn has no NCCL");
 }
 
+std::string WhyNcclTakesNoSharedGpu() { return "this build of Cairn has no NCCL"; }
+
 }  // namespace cairn

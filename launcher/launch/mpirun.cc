@@ -73,7 +73,8 @@ std::vector<std::pair<std::string, std::string>> RankEnvironment() {
     if (equals == std::string_view::npos) continue;
     const std::string_view name = text.substr(0, equals);
     const bool matters = name == "LD_LIBRARY_PATH" || name.starts_with("CAIRN_") ||
-                         name.starts_with("OMP_") || name.starts_with("ONEDNN_");
+                         name.starts_with("NCCL_") || name.starts_with("OMP_") ||
+                         name.starts_with("ONEDNN_");
     if (matters) variables.emplace_back(name, text.substr(equals + 1));
   }
   std::sort(variables.begin(), variables.end());

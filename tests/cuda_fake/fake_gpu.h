@@ -28,6 +28,7 @@ struct Behaviour {
   size_t nccl_at_once = 4;
   /// Which stream comes first where several could; 0: in the order of their making.
   unsigned seed = 0;
+  int nccl_version = 22809;
   /// Whether NCCL tells the others of a rank's abort (as over a network), or lets them wait.
   bool tells_of_aborts = true;
   Omission omission{};

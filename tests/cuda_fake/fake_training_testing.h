@@ -40,7 +40,7 @@ FakeOutcome TrainOnFakes(const FakeRun& run);
 void ExpectClean(const FakeRun& run);
 
 /// The same for any body: `body(world, device)` on each rank. `shared_gpu`: all of them have
-/// GPU 0, and talk by way of host memory.
+/// GPU 0, and talk by way of host memory, unless NCCL lets them share it.
 FakeOutcome RunOnFakes(int ranks, const std::function<void(Communicator& world, Device&)>& body,
                        const fake::Behaviour& behaviour = {}, bool shared_gpu = false);
 

@@ -1,4 +1,5 @@
 #include <gmock/gmock.h>
+#include <stdlib.h>
 
 #include "fake_training_testing.h"
 
@@ -48,6 +49,29 @@ TEST(FaultsTest, RanksThatShareAGpuTalkThroughHostMemory) {
     EXPECT_EQ(outcome.error, "");
     EXPECT_THAT(outcome.problems, IsEmpty());
   }
+}
+
+// By graphs, which nothing but NCCL can be recorded into.
+FakeOutcome TrainBesideEachOther(const Layout& layout, int nccl_version) {
+  FakeRun run{.layout = layout, .shared_gpu = true, .graphs = true};
+  run.behaviour.nccl_version = nccl_version;
+  run.behaviour.nccl_at_once = 16;
+  setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 1);
+  const FakeOutcome outcome = TrainOnFakes(run);
+  unsetenv("NCCL_MULTI_RANK_GPU_ENABLE");
+  return outcome;
+}
+
+TEST(FaultsTest, RanksThatShareAGpuTalkOverNcclWhereItTakesThem) {
+  for (const Layout& layout : {Layout{.tp = 2, .dp = 2}, Layout{.pp = 2, .dp = 2, .zero = true}}) {
+    const FakeOutcome outcome = TrainBesideEachOther(layout, 23000);
+    EXPECT_EQ(outcome.error, "");
+    EXPECT_THAT(outcome.problems, IsEmpty());
+  }
+  ::testing::internal::CaptureStderr();
+  EXPECT_THAT(TrainBesideEachOther({.dp = 2}, 22999).error, HasSubstr("share a GPU"));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("not over NCCL (NCCL 2.29 is older than 2.30)"));
 }
 
 }  // namespace

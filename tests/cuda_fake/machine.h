@@ -173,7 +173,7 @@ class Machine {
   bool WaitForDevice(std::unique_lock<std::mutex>& lock, const std::string& what);
   void Changed() { changed_.notify_all(); }
 
-  bool tells_of_aborts() const { return behaviour_.tells_of_aborts; }
+  const Behaviour& behaviour() const { return behaviour_; }
 
   /// Counts NCCL communicators, which must be given back as well.
   int communicators = 0;

@@ -167,6 +167,12 @@ const char* ncclGetErrorString(ncclResult_t code) {
 }
 const char* ncclGetLastError(ncclComm_t) { return ""; }
 
+ncclResult_t ncclGetVersion(int* version) {
+  const auto lock = Gpu().Lock();
+  *version = Gpu().behaviour().nccl_version;
+  return ncclSuccess;
+}
+
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   const auto lock = Gpu().Lock();
   static int64_t next = 0;
@@ -236,7 +242,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   auto lock = Gpu().Lock();
   *comm->aborted = true;
-  if (Gpu().tells_of_aborts()) {
+  if (Gpu().behaviour().tells_of_aborts) {
     comm->group->broken = true;
     Gpu().aborts = true;
   }

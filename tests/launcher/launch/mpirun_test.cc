@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include "runtime/base/error.h"
 #include "runtime/base/shell.h"
@@ -9,7 +10,11 @@
 namespace cairn {
 namespace {
 
+using ::testing::_;
+using ::testing::Contains;
 using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::Pair;
 
 TEST(HostsTest, AreReadInOrder) {
   const std::vector<HostSlots> hosts = ParseHosts("a:8,node-2.rack_1:1,10.0.0.3");
@@ -79,6 +84,16 @@ TEST(MpirunTest, RanksThatShareCoresAreNotBound) {
   EXPECT_EQ(ShellLine(MpirunWords(options)),
             "mpirun -n 4 --oversubscribe --map-by slot --bind-to none --mca mpi_yield_when_idle 1 "
             "-x OMP_NUM_THREADS=2");
+}
+
+TEST(RankEnvironmentTest, TakesWhatRanksRead) {
+  setenv("NCCL_SOCKET_IFNAME", "eth1", 1);
+  setenv("OTHER_NCCL_SOCKET_IFNAME", "eth2", 1);
+  const auto environment = RankEnvironment();
+  unsetenv("NCCL_SOCKET_IFNAME");
+  unsetenv("OTHER_NCCL_SOCKET_IFNAME");
+  EXPECT_THAT(environment, Contains(Pair("NCCL_SOCKET_IFNAME", "eth1")));
+  EXPECT_THAT(environment, Not(Contains(Pair("OTHER_NCCL_SOCKET_IFNAME", _))));
 }
 
 }  // namespace
