@@ -145,11 +145,12 @@ bool MeetHosts(std::unique_lock<std::mutex>& lock, ncclComm& comm, const std::st
 }
 
 ncclComm* NewComm(std::shared_ptr<Group> group, int rank) {
-  auto* const comm = new ncclComm;
+  const auto comm = std::make_shared<ncclComm>();
+  comm->self = comm;
   comm->group = std::move(group);
   comm->rank = rank;
   ++Gpu().communicators;
-  return comm;
+  return comm.get();
 }
 
 std::map<std::string, std::shared_ptr<Group>>& Worlds() {
@@ -235,7 +236,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   const auto lock = Gpu().Lock();
   --Gpu().communicators;
-  delete comm;
+  const std::shared_ptr<ncclComm> last = std::move(comm->self);
   return ncclSuccess;
 }
 
@@ -250,7 +251,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
   Gpu().Changed();
   (void)Gpu().WaitUntil(lock, "ncclCommAbort, for graphs that hold its operations",
                         [&] { return !comm->InGraphs(); });
-  delete comm;
+  const std::shared_ptr<ncclComm> last = std::move(comm->self);
   return ncclSuccess;
 }
 

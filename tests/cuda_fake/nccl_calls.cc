@@ -30,6 +30,7 @@ std::shared_ptr<Meeting> Join(const Call& call) {
   Meeting::Part& part = meeting->parts[static_cast<size_t>(call.part)];
   part.from = call.from;
   part.to = call.to;
+  part.aborted = call.comm->aborted;
   meeting->move = call.move;
   return meeting;
 }
@@ -55,10 +56,10 @@ std::vector<Access> AccessesOf(const std::vector<Call>& calls) {
   return accesses;
 }
 
-// Gives the calls as one operation of `stream`, which keeps `held` until it is done; what it waits
-// for.
+// Gives the calls as one operation of `stream`, which holds the communicator until it is done if a
+// graph does; what it waits for.
 std::vector<Joined> Enqueue(const std::vector<Call>& calls, Stream& stream,
-                            std::shared_ptr<int> held) {
+                            std::shared_ptr<ncclComm> held) {
   std::vector<Joined> joined;
   for (const Call& call : calls) joined.push_back({Join(call), static_cast<size_t>(call.part)});
   ncclComm* const comm = calls[0].comm;
@@ -70,7 +71,7 @@ std::vector<Joined> Enqueue(const std::vector<Call>& calls, Stream& stream,
     bool all = true;
     for (const auto& [meeting, part] : joined) {
       meeting->parts[part].arrived = true;
-      if (!meeting->done && std::ranges::all_of(meeting->parts, &Meeting::Part::arrived)) {
+      if (!meeting->done && meeting->Arrived()) {
         meeting->move(meeting->parts);
         meeting->done = true;
       }
@@ -116,7 +117,7 @@ ncclResult_t RecordCalls(std::unique_lock<std::mutex>& lock, const std::vector<C
   }
   Gpu().RecordNode(
       *calls[0].stream, NameOf(calls),
-      [calls, held = calls[0].comm->held](Stream& branch, auto&) { Enqueue(calls, branch, held); },
+      [calls, held = calls[0].comm->self](Stream& branch, auto&) { Enqueue(calls, branch, held); },
       AccessesOf(calls));
   const std::shared_ptr<bool> aborted = calls[0].comm->aborted;  // the communicator may be gone
   for (const Call& call : calls) {
@@ -126,7 +127,8 @@ ncclResult_t RecordCalls(std::unique_lock<std::mutex>& lock, const std::vector<C
                               call.comm->rank, group.name, call.signature);
     Gpu().Changed();
     if (!Gpu().WaitUntil(lock, fmt::format("{} in a capture", NameOf(calls)),
-                         [&] { return meeting->Called() || *aborted; })) {
+                         [&] { return meeting->Called() || *aborted; }) ||
+        *aborted) {
       return ncclSystemError;
     }
   }

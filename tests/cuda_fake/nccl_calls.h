@@ -21,7 +21,8 @@ namespace cairn::fake {
 struct Meeting {
   struct Part {
     bool called = false;
-    bool arrived = false;  // its stream has come to it
+    bool arrived = false;                   // its stream has come to it
+    std::shared_ptr<const bool> aborted{};  // then its memory may be gone
     const void* from = nullptr;
     void* to = nullptr;
   };
@@ -32,6 +33,9 @@ struct Meeting {
   bool done = false;
 
   bool Called() const { return std::ranges::all_of(parts, &Part::called); }
+  bool Arrived() const {
+    return std::ranges::all_of(parts, [](const Part& p) { return p.arrived && !*p.aborted; });
+  }
 };
 
 struct Group {
@@ -57,10 +61,10 @@ struct ncclComm {
   std::shared_ptr<bool> aborted = std::make_shared<bool>(false);
   std::map<std::tuple<int, int, bool>, size_t> messages;      // by (from, to, whether it sends)
   std::shared_ptr<bool> last = std::make_shared<bool>(true);  // done
-  std::shared_ptr<int> held = std::make_shared<int>();        // by a graph's operations, too
   std::byte order;  // "written" by each operation: what the race checker orders them by
+  std::shared_ptr<ncclComm> self;  // held by a graph's operations, too, until they are done
 
-  bool InGraphs() const { return held.use_count() > 1; }
+  bool InGraphs() const { return self.use_count() > 1; }
 };
 
 namespace cairn::fake {
