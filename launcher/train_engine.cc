@@ -44,7 +44,8 @@ void TrainEngine::MakeStepGraph() {
   if (mesh_->shape().world() > 1 && !mesh_->world().recordable()) {
     Throw(ErrorKind::kConfig, "train.cuda_graphs",
           "ranks that share a GPU talk through host memory, which cannot be recorded. Leave "
-          "cuda_graphs false, or give each rank a GPU of its own");
+          "cuda_graphs false, give each rank a GPU of its own, or take NCCL 2.30 or newer with "
+          "NCCL_MULTI_RANK_GPU_ENABLE=1");
   }
   step_graph_ = std::make_unique<StepGraph>(
       *device_, *model_stage_,

@@ -1,5 +1,7 @@
 #include "launcher/trainer.h"
 
+#include <glog/logging.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -142,9 +144,13 @@ void Trainer::Announce(const std::string& checkpoint) const {
 
 ExitStatus Trainer::Run() {
   try {
-    return Train();
+    try {
+      return Train();
+    } catch (const CollectiveError& error) {
+      FinishSaves(error);
+      throw;
+    }
   } catch (const CollectiveError&) {
-    FinishSaves();
     throw;  // all ranks have it, and the first reports it
   } catch (const std::exception&) {
     health_->LetFirstReport();
@@ -313,11 +319,14 @@ CheckpointSaver::Outcome Trainer::CollectSave() {
   return outcome;
 }
 
-void Trainer::FinishSaves() {
+void Trainer::FinishSaves(const CollectiveError& reason) {
   while (saver_->pending() > 0) {
     try {
       CollectSave();
-    } catch (const CollectiveError&) {  // NOLINT(bugprone-empty-catch): another one came first
+    } catch (const CollectiveError&) {  // NOLINT(bugprone-empty-catch): `reason` came first
+    } catch (const std::exception&) {
+      LOG(ERROR) << reason.what();
+      throw;
     }
   }
 }

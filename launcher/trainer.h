@@ -59,9 +59,9 @@ class Trainer {
   void SaveAtEnd();
   /// Waits for the oldest pending save and reports it; how it ended.
   CheckpointSaver::Outcome CollectSave();
-  /// Waits for all pending saves, before an error that all ranks have ends the run: what was begun
-  /// is committed, and MPI must not end while a save's messages are under way.
-  void FinishSaves();
+  /// Waits for all pending saves, before `reason`, which all ranks have, ends the run: what was
+  /// begun is committed, and MPI must not end while a save's messages are under way.
+  void FinishSaves(const CollectiveError& reason);
   bool Due(int64_t interval) const { return interval > 0 && engine_->iteration() % interval == 0; }
   bool OutOfTime() const;
 

@@ -47,8 +47,9 @@ std::unique_ptr<Communicator> NewDeviceWorld(Communicator& host, Device& device)
       std::ranges::find_if(reasons, [](const std::string& text) { return !text.empty(); });
   if (reason == reasons.end()) return NewNcclCommunicator(host, device);
   if (host.rank() == 0) {
-    fmt::print(stderr, "cairn: {}: tensors travel through host memory, not over NCCL ({})\n",
-               sharing, *reason);
+    fmt::print(stderr,
+               "cairn: {}: tensors travel through host memory, not over NCCL (rank {}: {})\n",
+               sharing, reason - reasons.begin(), *reason);
   }
   return NewStagedCommunicator(host, device);
 }

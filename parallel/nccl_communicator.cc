@@ -308,9 +308,13 @@ std::string WhyNcclTakesNoSharedGpu() {
   if (value == nullptr || std::string_view(value) != "1") {
     return fmt::format("{} is not 1", kVariable);
   }
-  const int version = Nccl().Version();
-  if (version >= kOldestVersion) return "";
-  return fmt::format("NCCL {}.{} is older than 2.30", version / 10000, version / 100 % 100);
+  try {
+    const int version = Nccl().Version();
+    if (version >= kOldestVersion) return "";
+    return fmt::format("NCCL {}.{} is older than 2.30", version / 10000, version / 100 % 100);
+  } catch (const Error& error) {
+    return error.what();
+  }
 }
 
 }  // namespace cairn

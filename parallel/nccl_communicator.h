@@ -8,7 +8,8 @@
 namespace cairn {
 
 /// Carries tensors of the GPU `device` over NCCL; every rank of `host`, which must outlive it, has
-/// a GPU of its own. Collective. Host bytes go over `host`.
+/// a GPU of its own, or WhyNcclTakesNoSharedGpu() is empty on all. Collective. Host bytes go over
+/// `host`.
 ///
 /// A thread of its own looks after the group and the parts split from it: a rank whose NCCL reports
 /// an error (a peer is gone, a network failed) aborts NCCL, so that no kernel waits for ever, and

@@ -17,6 +17,10 @@ namespace {
 constexpr auto kPause = std::chrono::milliseconds(100);
 // A call returns in far less, unless it waits for a peer.
 constexpr auto kLongestCall = std::chrono::seconds(1);
+// An abort returns in far less, once the graphs that hold its operations are gone.
+constexpr auto kLongestAbort = std::chrono::seconds(10);
+// A rank whose NCCL failed tells so and ends the job in less than this, unless its host hangs.
+constexpr auto kPatience = std::chrono::seconds(10);
 
 }  // namespace
 
@@ -36,14 +40,12 @@ void NcclFlights::Reap() {
   }
 }
 
-void NcclFlights::Clear() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  flights_.clear();
-}
-
 NcclWatch::NcclWatch(std::shared_ptr<const Nccl> nccl,
                      std::function<void(const std::string&)> give_up)
-    : nccl_(std::move(nccl)), give_up_(std::move(give_up)), thread_([this] { Loop(); }) {}
+    : nccl_(std::move(nccl)),
+      give_up_(std::move(give_up)),
+      aborts_(std::make_shared<Aborts>()),
+      thread_([this] { Loop(); }) {}
 
 NcclWatch::~NcclWatch() {
   {
@@ -52,7 +54,7 @@ NcclWatch::~NcclWatch() {
   }
   changed_.notify_all();
   thread_.join();
-  for (std::thread& abort : aborts_) abort.join();
+  AwaitAborts();
 }
 
 void NcclWatch::Add(ncclComm_t comm, const std::string& name, NcclFlights& flights) {
@@ -63,9 +65,22 @@ void NcclWatch::Add(ncclComm_t comm, const std::string& name, NcclFlights& fligh
 
 bool NcclWatch::Remove(ncclComm_t comm) {
   std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [&] { return !failed_ || (aborting_ && aborted_ == aborts_.size()); });
+  changed_.wait(lock, [&] { return !failed_ || aborting_; });
   std::erase_if(watched_, [&](const Watched& watched) { return watched.comm == comm; });
-  return !failed_;
+  if (!failed_) return true;
+  lock.unlock();
+  AwaitAborts();
+  return false;
+}
+
+void NcclWatch::AwaitAborts() {
+  std::unique_lock<std::mutex> lock(aborts_->mutex);
+  if (aborts_->changed.wait_for(lock, kLongestAbort,
+                                [&] { return aborts_->running == 0 || aborts_->hang; })) {
+    return;
+  }
+  aborts_->hang = true;
+  LOG(ERROR) << "NCCL has not ended " << aborts_->running << " aborts";
 }
 
 NcclWatch::Call::Call(NcclWatch& watch, const char* verb, const std::string& group)
@@ -94,15 +109,20 @@ void NcclWatch::Fail(const std::string& reason) {
 }
 
 void NcclWatch::BeginAbort(const Watched& watched) {
+  const auto count = [aborts = aborts_](int change) {
+    const std::lock_guard<std::mutex> lock(aborts->mutex);
+    aborts->running += change;
+    aborts->changed.notify_all();
+  };
+  count(1);
   try {
-    aborts_.emplace_back([this, comm = watched.comm] {
-      (void)nccl_->comm_abort(comm);  // its result says nothing that the reason does not
-      const std::lock_guard<std::mutex> done(mutex_);
-      ++aborted_;
-      changed_.notify_all();
-    });
+    std::thread([nccl = nccl_, comm = watched.comm, count] {
+      (void)nccl->comm_abort(comm);  // its result says nothing that the reason does not
+      count(-1);
+    }).detach();
   } catch (const std::exception& error) {
     // Nobody may wait for an abort here: the end of the process must do for it.
+    count(-1);
     LOG(ERROR) << "no thread to abort NCCL on " << watched.name << ": " << error.what();
   }
 }
@@ -141,6 +161,9 @@ void NcclWatch::Loop() {
     if (wrong.empty()) continue;
     lock.unlock();
     Fail(wrong);
+    lock.lock();
+    if (changed_.wait_for(lock, kPatience, [&] { return stopping_; })) return;
+    lock.unlock();
     give_up_(wrong);
     lock.lock();
   }

@@ -34,7 +34,6 @@ class NcclFlights {
   void Add(Event done, std::unique_ptr<FlightRecorder::Scope> scope, std::vector<Tensor> kept);
   /// Lets go of what is done.
   void Reap();
-  void Clear();
 
  private:
   struct Flight {
@@ -60,7 +59,8 @@ class NcclWatch {
 
   /// From here to Remove() the communicator is looked after; after Fail() it is aborted.
   void Add(ncclComm_t comm, const std::string& name, NcclFlights& flights);
-  /// False if it was aborted, and so must not be destroyed.
+  /// False if it was aborted, and so must not be destroyed. Waits for aborts, but not for ever: the
+  /// error that led here is still to be told.
   bool Remove(ncclComm_t comm);
 
   /// A call that gives NCCL a communicator, until it has returned. NCCL frees what it aborts, so
@@ -78,7 +78,9 @@ class NcclWatch {
   };
 
   /// Aborts all communicators and remembers why. An abort returns when no graph holds an operation
-  /// of the communicator any more: nobody waits for that here, nor for one before another.
+  /// of the communicator any more: nobody waits for that here, nor for one before another. The job
+  /// is given up only if it has not ended of itself some seconds later: the reason is then told by
+  /// the rank that knows it best.
   void Fail(const std::string& reason);
   /// Throws Error(kCommunication) once Fail() was called.
   void Check(const char* verb, const std::string& group) const;
@@ -90,9 +92,18 @@ class NcclWatch {
     std::string name;
     NcclFlights* flights;
   };
+  /// Of threads of their own, which may outlive all else.
+  struct Aborts {
+    std::mutex mutex;
+    std::condition_variable changed;
+    int running = 0;
+    bool hang = false;  // found out: nobody waits again
+  };
 
   void CheckLocked(const char* verb, const std::string& group) const;
   void BeginAbort(const Watched& watched);
+  /// Until all aborts are through, or for as long as they may take.
+  void AwaitAborts();
   void Loop();
   /// What is wrong with any of them; empty: nothing.
   std::string Look();
@@ -105,8 +116,7 @@ class NcclWatch {
   std::string reason_;
   std::atomic<bool> failed_ = false;
   bool aborting_ = false;  // after failed_: an abort of each communicator has begun
-  std::vector<std::thread> aborts_;
-  size_t aborted_ = 0;  // of them, those that are through
+  std::shared_ptr<Aborts> aborts_;
   int calls_ = 0;
   bool stopping_ = false;
   std::thread thread_;  // last: starts when the rest exists

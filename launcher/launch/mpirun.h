@@ -33,8 +33,8 @@ struct MpirunOptions {
   std::vector<std::pair<std::string, std::string>> environment;
 };
 
-/// The variables of this process that change what a rank does: those of Cairn, OpenMP, oneDNN and
-/// the library path.
+/// The variables of this process that change what a rank does: those of Cairn, NCCL, OpenMP, oneDNN
+/// and the library path.
 std::vector<std::pair<std::string, std::string>> RankEnvironment();
 
 /// `mpirun` and its flags; the program and its arguments follow. Neighbouring ranks share a host,

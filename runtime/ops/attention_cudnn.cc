@@ -87,7 +87,7 @@ std::string WhyNotCudnn(const AttentionSpec& spec, DType dtype, int compute_capa
                        kHeadDimMultiple, kMostHeadDim);
   }
   if (spec.seq_length < 2) return "a sequence of one token has no backward pass";
-  if (spec.heads * spec.seq_length * spec.seq_length > kMostScores) {
+  if (spec.heads * spec.seq_length * spec.seq_length >= kMostScores) {
     if (spec.deterministic)
       return "to be deterministic it would keep a gibibyte of scores and more";
     if (spec.dropout > 0) return "its dropout's mask would take a gibibyte and more";

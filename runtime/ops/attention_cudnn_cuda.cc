@@ -70,13 +70,20 @@ class Attentions {
            const AttentionPlan::Tensors& tensors) {
     Kept* const kept = PlanFor(pass, spec, dtype);
     if (kept == nullptr) return false;
-    const Tensor workspace = Tensor::Empty({kept->plan->workspace_bytes()}, DType::kUInt8, device_);
-    AttentionDropout dropout;
+    Tensor workspace;
     Tensor mask;
-    if (spec.dropout > 0) {
-      mask = Tensor::Empty({spec.heads, spec.seq_length, spec.seq_length}, dtype, device_);
-      dropout = {spec.dropout, mask.raw(),
-                 [&](int64_t sample) { AttentionMask(mask, spec, sample); }};
+    AttentionDropout dropout;
+    try {
+      workspace = Tensor::Empty({kept->plan->workspace_bytes()}, DType::kUInt8, device_);
+      if (spec.dropout > 0) {
+        mask = Tensor::Empty({spec.heads, spec.seq_length, spec.seq_length}, dtype, device_);
+        dropout = {spec.dropout, mask.raw(),
+                   [&](int64_t sample) { AttentionMask(mask, spec, sample); }};
+      }
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kOutOfMemory) throw;
+      TellOnce("no memory is left for its workspace");
+      return false;
     }
     try {
       kept->plan->Run(cudnn_->handle(), tensors, static_cast<std::byte*>(workspace.raw()), dropout);

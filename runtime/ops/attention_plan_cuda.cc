@@ -1,5 +1,7 @@
 #include "runtime/ops/attention_plan_cuda.h"
 
+#include <glog/logging.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -95,6 +97,7 @@ CudnnDescriptor AttentionPlan::Choose(const CudnnDescriptor& device, const Cudnn
 
 void AttentionPlan::Run(cudnnHandle_t handle, const Tensors& tensors, std::byte* workspace,
                         const AttentionDropout& dropout) {
+  CHECK_EQ(attention_.dropout, dropout.probability > 0);
   const auto step = [](void* base, int64_t bytes) -> void* {
     return base == nullptr ? nullptr : static_cast<std::byte*>(base) + bytes;
   };

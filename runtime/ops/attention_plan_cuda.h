@@ -41,9 +41,9 @@ class AttentionPlan {
     void* dqkv = nullptr;
   };
   /// All calls of the attention, on the handle's stream. `workspace` has workspace_bytes() at a
-  /// multiple of 256.
+  /// multiple of 256. `dropout` is {} where the attention has none.
   void Run(cudnnHandle_t handle, const Tensors& tensors, std::byte* workspace,
-           const AttentionDropout& dropout = {});
+           const AttentionDropout& dropout);
 
   int64_t workspace_bytes() const { return workspace_bytes_; }
 

@@ -55,7 +55,7 @@ TEST(FaultsTest, RanksThatShareAGpuTalkThroughHostMemory) {
 FakeOutcome TrainBesideEachOther(const Layout& layout, int nccl_version) {
   FakeRun run{.layout = layout, .shared_gpu = true, .graphs = true};
   run.behaviour.nccl_version = nccl_version;
-  run.behaviour.nccl_at_once = 16;
+  run.behaviour.nccl_at_once = 16;  // as many of each rank as a GPU of its own had room for
   setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 1);
   const FakeOutcome outcome = TrainOnFakes(run);
   unsetenv("NCCL_MULTI_RANK_GPU_ENABLE");
@@ -71,7 +71,7 @@ TEST(FaultsTest, RanksThatShareAGpuTalkOverNcclWhereItTakesThem) {
   ::testing::internal::CaptureStderr();
   EXPECT_THAT(TrainBesideEachOther({.dp = 2}, 22999).error, HasSubstr("share a GPU"));
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
-              HasSubstr("not over NCCL (NCCL 2.29 is older than 2.30)"));
+              HasSubstr("not over NCCL (rank 0: NCCL 2.29 is older than 2.30)"));
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "jacobian_testing.h"
+#include "runtime/ops/row_team.h"
+#include "thread_block_testing.h"
 
 namespace cairn {
 namespace {
@@ -156,11 +158,14 @@ TEST(AttentionMaskTest, KeepsWhatTheTilesKeep) {
       const int64_t sample = row / seq / 3;
       const int64_t head = row / seq % 3;
       const int64_t q = row % seq;
-      std::vector<float> mask(seq, std::numeric_limits<float>::quiet_NaN());
-      AttentionMaskRow(CpuTeam(), mask.data(), g, sample, head, q);
+      std::vector<Float16> mask(seq, Float16(std::numeric_limits<float>::quiet_NaN()));
+      testing::ThreadBlock::Run(2, [&](const testing::ThreadBlock& block) {
+        AttentionMaskRow(RowTeam<testing::ThreadBlock, 1>(block), mask.data(), g, sample, head, q);
+      });
       for (int64_t k = 0; k < seq; ++k) {
         const bool keeps = k <= q && g.DropoutFactor(sample, head, q, k) != 0;
-        ASSERT_EQ(mask[k], keeps ? 1.0f : 0.0f) << "seq " << seq << " row " << row << " key " << k;
+        ASSERT_EQ(static_cast<float>(mask[k]), keeps ? 1.0f : 0.0f)
+            << "seq " << seq << " row " << row << " key " << k;
         kept += keeps ? 1 : 0;
       }
     }

@@ -84,11 +84,11 @@ class AttentionPlanTest : public ::testing::TestWithParam<PlanCase> {
   }
 
   // As far as a call goes without a GPU: the tensors are taken, the lack of a handle is not.
-  static void ExpectRefusedWhenRun(AttentionPlan& plan) {
+  static void ExpectRefusedWhenRun(AttentionPlan& plan, double dropout) {
     std::array<std::byte, 1024> memory{};
     std::byte* const some = memory.data();
     try {
-      plan.Run(nullptr, {some, some, some, some, some}, some, {0.1, some, [](int64_t) {}});
+      plan.Run(nullptr, {some, some, some, some, some}, some, {dropout, some, [](int64_t) {}});
       FAIL() << "ran without a handle";
     } catch (const Error& error) {
       EXPECT_THAT(error.what(), ::testing::HasSubstr("cudnnBackendExecute"));
@@ -108,9 +108,9 @@ TEST_P(AttentionPlanTest, BothPassesCompile) {
   const int64_t rows_bytes = rows * attention.head_dim * 4;
   AttentionPlan forward = Plan(c.gpu, attention, AttentionPass::kForward);
   EXPECT_LE(forward.workspace_bytes(), rows_bytes);
-  ExpectRefusedWhenRun(forward);
+  ExpectRefusedWhenRun(forward, c.dropout);
   AttentionPlan backward = Plan(c.gpu, attention, AttentionPass::kBackward);
-  ExpectRefusedWhenRun(backward);
+  ExpectRefusedWhenRun(backward, c.dropout);
   const int64_t bytes = backward.workspace_bytes();
   if (attention.deterministic) {  // keeps scores: what WhyNotCudnn bounds
     EXPECT_GE(bytes, rows * attention.seq_length * 2);
