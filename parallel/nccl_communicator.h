@@ -13,7 +13,7 @@ namespace cairn {
 ///
 /// A thread of its own looks after the group and the parts split from it: a rank whose NCCL reports
 /// an error (a peer is gone, a network failed) aborts NCCL, so that no kernel waits for ever, and
-/// then the job (Communicator::Abort of `host`).
+/// then, if its host still hangs, the job (Communicator::Abort of `host`).
 ///
 /// In a recording (Device::Capture) the compute stream waits for the oldest message once more than
 /// twice as many have been sent as the group has ranks, so that their memory can be used again.

@@ -32,9 +32,10 @@ struct AttentionSpec {
 /// sequence length, forward and backward, but for the mask of dropout in cuDNN. The arithmetic is
 /// fp32 for every dtype, but that bf16 factors of products, probabilities among them, are
 /// multiplied as such where the CPU has fast vectors for it (as Dao et al. do); on a GPU, cuDNN's
-/// for bf16 and fp16 (WhyNotCudnn). Deterministic if the tape's products run sample by sample. qkv:
-/// [T, groups * (heads / groups + 2) * head_dim]; for each group its query heads, then its key,
-/// then its value. Returns [T, heads * head_dim].
+/// for bf16 and fp16 (WhyNotCudnn). Deterministic if the tape's products run sample by sample.
+///
+/// qkv: [T, groups * (heads / groups + 2) * head_dim]; for each group its query heads, then its
+/// key, then its value. Returns [T, heads * head_dim].
 Value CausalAttention(Tape& tape, const Value& qkv, AttentionSpec spec);
 
 /// out [T, heads * head_dim]; logsumexp [samples, heads, seq_length] (fp32) of the scaled scores.

@@ -88,9 +88,8 @@ std::string WhyNotCudnn(const AttentionSpec& spec, DType dtype, int compute_capa
   }
   if (spec.seq_length < 2) return "a sequence of one token has no backward pass";
   if (spec.heads * spec.seq_length * spec.seq_length >= kMostScores) {
-    if (spec.deterministic)
-      return "to be deterministic it would keep a gibibyte of scores and more";
-    if (spec.dropout > 0) return "its dropout's mask would take a gibibyte and more";
+    if (spec.deterministic) return "to be deterministic it would keep a gibibyte of scores or more";
+    if (spec.dropout > 0) return "its dropout's mask would take a gibibyte or more";
   }
   if (compute_capability < kOldestCapability) {
     return fmt::format("compute capability {}.{} is below 8.0", compute_capability / 10,

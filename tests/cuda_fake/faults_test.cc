@@ -1,6 +1,9 @@
 #include <gmock/gmock.h>
 #include <stdlib.h>
 
+#include <future>
+#include <memory>
+
 #include "fake_training_testing.h"
 
 namespace cairn::testing {
@@ -41,6 +44,20 @@ TEST(FaultsTest, APeerIsGone) {
     EXPECT_THAT(outcome.error, HasSubstr("remote process exited or there was a network error"));
     EXPECT_THAT(outcome.problems, IsEmpty());
   }
+}
+
+// Nor is a rank left behind whose host waits for another outside of NCCL: its watch ends the job,
+// ten seconds later.
+TEST(FaultsTest, APeerIsGoneWhileTheHostWaits) {
+  std::promise<void> ended;
+  const FakeOutcome outcome = RunOnFakes(2, [&](Communicator& world, Device&) {
+    if (world.rank() == 1) return ended.get_future().wait();
+    const std::shared_ptr<void> at_end(nullptr, [&](void*) { ended.set_value(); });
+    fake::BreakNetwork();
+    world.AllGatherBytes("");
+  });
+  EXPECT_THAT(outcome.error, HasSubstr("remote process exited or there was a network error"));
+  EXPECT_THAT(outcome.problems, IsEmpty());
 }
 
 TEST(FaultsTest, RanksThatShareAGpuTalkThroughHostMemory) {
