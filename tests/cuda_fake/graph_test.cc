@@ -257,22 +257,6 @@ TEST(GraphTest, WorkThatFailsLeavesNothingBehind) {
   EXPECT_THAT(outcome.problems, IsEmpty());
 }
 
-// As the allocator does where a recording finds the GPU full.
-TEST(GraphTest, MemoryGivenBackToTheGpuWhileItRecords) {
-  const FakeOutcome outcome = OutcomeOf([](Device& device) {
-    void* memory = nullptr;
-    (void)cudaMalloc(&memory, 64);
-    (void)cudaMemsetAsync(memory, 0, 64, NativeStream(device.compute_stream()));
-    const auto replay = device.Capture([&] {
-      FillZero(NewFloats(device));
-      (void)cudaFree(memory);
-    });
-    replay->Launch(0);
-  });
-  EXPECT_EQ(outcome.error, "");
-  EXPECT_THAT(outcome.problems, IsEmpty());
-}
-
 TEST(GraphTest, MemoryThatALiveGraphUses) {
   const FakeOutcome outcome = OutcomeOf([](Device& device) {
     Tensor tensor = NewFloats(device);

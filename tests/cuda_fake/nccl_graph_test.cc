@@ -1,12 +1,16 @@
+#include <cuda_runtime.h>
 #include <gmock/gmock.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <future>
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../launcher/layouts/checkpoint_runs_testing.h"
@@ -87,6 +91,32 @@ TEST(NcclGraphTest, MemoryOfMessages) {
   EXPECT_GT(memory[0].size(), 2u);
   EXPECT_LE(memory[0].size(), 10u);
   EXPECT_LE(memory[1].size(), 2u);
+}
+
+// As the allocator does where a recording finds the GPU full: what runs beside it is waited for.
+TEST(NcclGraphTest, MemoryGivenBackToTheGpuWhileItRecords) {
+  std::atomic<bool> called = false;
+  const FakeOutcome outcome = RunOnFakes(2, [&](Communicator& world, Device& device) {
+    Stream& stream = device.compute_stream();
+    const Tensor tensor = NewFloats(device);
+    world.AllReduce(tensor, ReduceOp::kSum, stream);  // connects
+    if (world.rank() == 1) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      called = true;
+    }
+    world.AllReduce(tensor, ReduceOp::kSum, stream);
+    if (world.rank() == 1) return;
+    void* memory = nullptr;
+    (void)cudaMalloc(&memory, 64);
+    const auto replay = device.Capture([&] {
+      FillZero(tensor);
+      (void)cudaFree(memory);
+      EXPECT_TRUE(called);
+    });
+    replay->Launch(0);
+  });
+  EXPECT_EQ(outcome.error, "");
+  EXPECT_THAT(outcome.problems, IsEmpty());
 }
 
 // What two ranks do with their recordings, and what is wrong with that.
